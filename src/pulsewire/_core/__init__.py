@@ -1,0 +1,1 @@
+"""Floor 0: plain Python that knows nothing of Redis."""

@@ -1,0 +1,137 @@
+"""Codecs: from the payloads a program works with to the bytes that travel, and back.
+
+`BYTES` is the default everywhere. `JSON` takes what JSON knows; `typed(Model)` checks against a type: a dataclass, a
+msgspec Struct, a TypedDict or any type msgspec knows, or a pydantic model where pydantic is installed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from pulsewire.errors import DecodeError
+
+T = TypeVar("T")
+
+
+class Codec(Protocol[T]):
+    """Turns values into bytes and back."""
+
+    def encode(self, value: T) -> bytes:
+        """The bytes of `value`. Raises TypeError for a value it does not take."""
+        ...
+
+    def decode(self, data: bytes) -> T:
+        """The value of `data`. Raises DecodeError for bytes it did not make."""
+        ...
+
+
+class BytesCodec:
+    """Payloads are bytes; text is refused, so that nobody guesses an encoding."""
+
+    __slots__ = ()
+
+    def encode(self, value: bytes) -> bytes:
+        """The same bytes."""
+        if type(value) is bytes:
+            return value
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)
+        raise TypeError(
+            f"a payload is bytes, not {type(value).__name__}; for other types give the stream a codec"
+        )
+
+    def decode(self, data: bytes) -> bytes:
+        """The same bytes."""
+        return data
+
+
+class TextCodec:
+    """Payloads are str, UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, value: str) -> bytes:
+        """UTF-8."""
+        if not isinstance(value, str):
+            raise TypeError(f"a payload of this stream is str, not {type(value).__name__}")
+        return value.encode()
+
+    def decode(self, data: bytes) -> str:
+        """From UTF-8."""
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError("text", str(error)) from error
+
+
+class TypedCodec(Generic[T]):
+    """Payloads of one type, as JSON, checked when decoded."""
+
+    __slots__ = ("_decoder", "_encoder")
+
+    def __init__(self, kind: type[T]) -> None:
+        self._decoder: Any = msgspec.json.Decoder(kind)
+        self._encoder = msgspec.json.Encoder()
+
+    def encode(self, value: T) -> bytes:
+        """JSON."""
+        try:
+            return self._encoder.encode(value)
+        except (TypeError, msgspec.MsgspecError, UnicodeEncodeError) as error:
+            raise TypeError(f"this payload cannot be written as JSON: {error}") from error
+
+    def decode(self, data: bytes) -> T:
+        """From JSON, checked against the type."""
+        try:
+            value: T = self._decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DecodeError("JSON", str(error)) from error
+        return value
+
+
+class PydanticCodec(Generic[T]):
+    """Payloads are instances of a pydantic model, as JSON."""
+
+    __slots__ = ("_model",)
+
+    def __init__(self, model: type[T]) -> None:
+        self._model: Any = model
+
+    def encode(self, value: T) -> bytes:
+        """JSON."""
+        if not isinstance(value, self._model):
+            raise TypeError(
+                f"a payload of this stream is a {self._model.__name__}, not {type(value).__name__}"
+            )
+        return self._text_of(value).encode()
+
+    @staticmethod
+    def _text_of(value: Any) -> str:  # noqa: ANN401  # a model; pydantic is no dependency
+        text: str = value.model_dump_json()
+        return text
+
+    def decode(self, data: bytes) -> T:
+        """From JSON, validated by the model."""
+        try:
+            value: T = self._model.model_validate_json(data)
+        except ValueError as error:
+            raise DecodeError("JSON", str(error)) from error
+        return value
+
+
+def typed(kind: type[T]) -> Codec[T]:
+    """A codec for payloads of one type, written as JSON.
+
+    Args:
+        kind: a dataclass, msgspec Struct, TypedDict, pydantic model, or any other type that msgspec can check.
+    """
+    if hasattr(kind, "model_validate_json"):
+        return PydanticCodec(kind)
+    return TypedCodec(kind)
+
+
+BYTES: Codec[bytes] = BytesCodec()
+TEXT: Codec[str] = TextCodec()
+JSON: Codec[Any] = TypedCodec(object)

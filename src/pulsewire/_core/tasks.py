@@ -1,0 +1,73 @@
+"""Background tasks of one owner, for owners that are async context managers themselves.
+
+An anyio task group wraps whatever leaves its block into an ExceptionGroup. For an owner such as a hub that is wrong
+twice: an error of the user's block must come out as it is, and an error of a background duty must come out as the one
+error it was. `OwnedTasks` gives exactly that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+
+class OwnedTasks:
+    """A task group that is entered and left by hand, by the same task."""
+
+    def __init__(self) -> None:
+        self._group: TaskGroup | None = None
+
+    async def enter(self) -> None:
+        """Begin; from now on tasks can be started."""
+        self._group = await anyio.create_task_group().__aenter__()
+
+    @property
+    def group(self) -> TaskGroup:
+        """The anyio task group."""
+        if self._group is None:
+            raise AssertionError("the owner starts tasks only between enter and leave")
+        return self._group
+
+    def start_soon(
+        self, duty: Callable[..., Coroutine[Any, Any, Any]], *args: object, name: str | None = None
+    ) -> None:
+        """Start a background task."""
+        self.group.start_soon(duty, *args, name=name)
+
+    async def leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """End all tasks; call it from `__aexit__` and return what it returns.
+
+        Raises:
+            BaseException: what a background task failed with, if the block itself did not fail.
+        """
+        group, self._group = self.group, None
+        try:
+            if isinstance(error, asyncio.CancelledError):
+                return await group.__aexit__(
+                    kind, error, trace
+                )  # it knows whether the cancellation was its own
+            group.cancel_scope.cancel()
+            await group.__aexit__(None, None, None)
+        except BaseExceptionGroup as failures:
+            if error is None or isinstance(error, asyncio.CancelledError):
+                raise _only_one(failures) from None
+            error.add_note(f"meanwhile a background task failed, too: {_only_one(failures)!r}")
+        return False
+
+
+def _only_one(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The single error in a group of one, else the group."""
+    inner: BaseException = failures
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner

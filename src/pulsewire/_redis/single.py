@@ -1,0 +1,78 @@
+"""The link to one server: a standalone one, or whichever master the sentinels name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pulsewire._redis.doors import PoolDoor
+from pulsewire._redis.lane import Lane, ServerInfo
+from pulsewire._redis.link import Link, LinkOptions
+from pulsewire._redis.pipeline import Argument
+from pulsewire._redis.targets import Topology
+from pulsewire._redis.translate import ReplyError
+from pulsewire.errors import InvalidTarget
+
+
+class SingleLink(Link):
+    """All keys live on one server."""
+
+    def __init__(self, door: PoolDoor, topology: Topology, options: LinkOptions) -> None:
+        super().__init__(door.address, options)
+        self._door = door
+        self._topology = topology
+        self._only: Lane | None = None
+
+    @property
+    def info(self) -> ServerInfo:
+        """What the server said of itself when it was greeted last."""
+        if self._only is None or self._only.info is None:
+            raise AssertionError("a link that was started has been greeted")
+        return replace(self._only.info, topology=self._topology.value)
+
+    @property
+    def is_cluster(self) -> bool:
+        """Never."""
+        return False
+
+    async def _start(self) -> None:
+        options = self.options
+        self._only = Lane(
+            self._door, self.tasks, options.hooks, options.logger, silence=options.silence
+        )
+        await self._only.ready(options.wait_for_server)
+        if self._only.info is not None and self._only.info.topology == "cluster":
+            raise InvalidTarget(
+                self.shown, "this server is part of a cluster; use redis+cluster://host:port"
+            )
+
+    def _close(self) -> None:
+        if self._only is not None:
+            self._only.close()
+
+    def _lane(self, key: str) -> Lane | None:
+        return self._only
+
+    async def _open_lane(self, key: str, within: float) -> Lane:
+        if self._only is None:
+            raise AssertionError("a link is entered before it is used")
+        await self._only.ready(within)
+        return self._only
+
+    def _redirect(self, error: ReplyError, lane: Lane) -> Lane | None:
+        raise InvalidTarget(
+            self.shown, f"the server answered {error.text!r}; use redis+cluster://host:port"
+        ) from error
+
+    def masters(self) -> list[str]:
+        """The one there is."""
+        return [""]
+
+    async def call_at(self, master: str, *command: Argument) -> Any:
+        """Send a repeatable command to the server."""
+        return await self.call("", *command, repeatable=True)
+
+    def together(self, keys: Sequence[str]) -> list[list[str]]:
+        """One command may name them all."""
+        return [list(keys)] if keys else []

@@ -1,0 +1,168 @@
+"""What `connect()` was given, understood: which servers, found how, with which options. Nothing is opened here.
+
+Options in a URL are redis-py's (`?socket_timeout=2&ssl_ca_certs=...`), since redis-py opens the connections.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio.connection import SSLConnection, parse_url
+
+from pulsewire.errors import InvalidTarget
+
+SCHEMES = (
+    "redis://, rediss://, valkey://, valkeys://, unix://, redis+cluster://h1:p,h2:p, "
+    "redis+sentinel://h1:p,h2:p/service (rediss+... with TLS)"
+)
+DEFAULT_PORT = 6379
+DEFAULT_SENTINEL_PORT = 26379
+_SECRET_IN_URL = re.compile(r"(?<=://)([^/@]*:)[^/]*(?=@)")
+_SECRET_IN_QUERY = re.compile(r"((?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+
+
+class Topology(enum.Enum):
+    """How the servers are organised."""
+
+    STANDALONE = "standalone"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL, taken apart.
+
+    Attributes:
+        shown: the URL without secrets, for messages.
+        hosts: addresses to start from; empty for a Unix socket.
+        service: name of the master, with Sentinel.
+        options: keyword arguments for redis-py's connections.
+        sentinel_options: keyword arguments for its connections to the sentinels.
+        tls: whether the connections are encrypted.
+    """
+
+    topology: Topology
+    shown: str
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    sentinel_options: dict[str, Any] = field(default_factory=dict)
+    tls: bool = False
+
+
+def without_secrets(url: str) -> str:
+    """`url` with passwords replaced, fit for messages and logs."""
+    return _SECRET_IN_QUERY.sub(r"\1***", _SECRET_IN_URL.sub(r"\1***", url))
+
+
+def parse_target(url: str) -> Target:
+    """Understand a URL.
+
+    Raises:
+        InvalidTarget: it cannot be understood; the message says which part and what is expected.
+    """
+    shown = without_secrets(url)
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise InvalidTarget(shown, f"it has no scheme; one of {SCHEMES} is needed")
+    base, _, way = scheme.lower().partition("+")
+    if base not in ("redis", "rediss", "valkey", "valkeys", "unix") or way not in (
+        "",
+        "cluster",
+        "sentinel",
+    ):
+        raise InvalidTarget(shown, f"scheme {scheme!r} is unknown; one of {SCHEMES} is needed")
+    if base == "unix":
+        if way:
+            raise InvalidTarget(shown, "a Unix socket is one server, neither cluster nor sentinel")
+        return _parse_unix(url, shown)
+    tls = base in ("rediss", "valkeys")
+    hosts, single = _split_hosts(
+        rest, shown, DEFAULT_SENTINEL_PORT if way == "sentinel" else DEFAULT_PORT
+    )
+    if way == "sentinel":
+        return _parse_sentinel(single, hosts, shown, tls=tls)
+    options = _parse_options("rediss" if tls else "redis", single, shown)
+    if way == "cluster":
+        if options.pop("db", 0):
+            raise InvalidTarget(shown, "a cluster has only database 0")
+        return Target(Topology.CLUSTER, shown, hosts, options=options, tls=tls)
+    if len(hosts) > 1:
+        raise InvalidTarget(shown, f"several hosts need {base}+cluster:// or {base}+sentinel://")
+    return Target(Topology.STANDALONE, shown, hosts, options=options, tls=tls)
+
+
+def _parse_unix(url: str, shown: str) -> Target:
+    options = _checked_parse(url, shown)
+    if not options.get("path"):
+        raise InvalidTarget(
+            shown, "the path of the socket is missing, as in unix:///run/valkey.sock"
+        )
+    options.pop("connection_class", None)
+    return Target(Topology.STANDALONE, shown, options=options)
+
+
+def _parse_sentinel(
+    single: str, hosts: tuple[tuple[str, int], ...], shown: str, *, tls: bool
+) -> Target:
+    authority, _, tail = single.partition("/")
+    path, question, query = tail.partition("?")
+    service, _, db = path.strip("/").partition("/")
+    if not service:
+        raise InvalidTarget(
+            shown, "the name of the master is missing, as in redis+sentinel://h1:26379/mymaster"
+        )
+    options = _parse_options(
+        "rediss" if tls else "redis", f"{authority}/{db}{question}{query}", shown
+    )
+    prefix = "sentinel_"
+    sentinel_options = {
+        name.removeprefix(prefix): options.pop(name)
+        for name in list(options)
+        if name.startswith(prefix)
+    }
+    return Target(Topology.SENTINEL, shown, hosts, service, options, sentinel_options, tls)
+
+
+def _split_hosts(
+    rest: str, shown: str, default_port: int
+) -> tuple[tuple[tuple[str, int], ...], str]:
+    """The addresses of a URL, and the rest with its first address alone, for redis-py's parser."""
+    end = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+    authority, tail = rest[:end], rest[end:]
+    user, at, listed = authority.rpartition("@")
+    hosts = []
+    for item in listed.split(","):
+        try:
+            parts = urlsplit(f"//{item}")
+            port = parts.port
+        except ValueError as error:
+            raise InvalidTarget(shown, f"{item!r} is no host:port ({error})") from None
+        if not parts.hostname and (item or "," in listed):
+            raise InvalidTarget(shown, f"{item!r} is no host:port")
+        hosts.append((parts.hostname or "localhost", default_port if port is None else port))
+    return tuple(hosts), f"{user}{at}{listed.split(',')[0]}{tail}"
+
+
+def _parse_options(scheme: str, single: str, shown: str) -> dict[str, Any]:
+    path = single.partition("?")[0].partition("/")[2].strip("/")
+    if path and not path.isdigit():
+        raise InvalidTarget(shown, f"{path!r} is no database number")
+    options = _checked_parse(f"{scheme}://{single}", shown)
+    for name in ("host", "port"):
+        options.pop(name, None)
+    if options.pop("connection_class", None) not in (None, SSLConnection):
+        raise AssertionError("redis-py chose another connection class for a scheme that we gave it")
+    return options
+
+
+def _checked_parse(url: str, shown: str) -> dict[str, Any]:
+    try:
+        return dict(parse_url(url))
+    except ValueError as error:
+        raise InvalidTarget(shown, str(error)) from None

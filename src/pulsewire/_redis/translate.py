@@ -1,0 +1,95 @@
+"""Errors: from the words of the server and of redis-py to the exceptions of pulsewire, and to what to do about them.
+
+This is the one place that does it. A reply means one of five things, see `Verdict`.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import redis.exceptions as client_errors
+
+from pulsewire.errors import (
+    AuthenticationFailed,
+    InvalidTarget,
+    PermissionDenied,
+    PulsewireError,
+    ServerError,
+    ServerFull,
+    ServerUnavailable,
+)
+
+
+class ReplyError(Exception):
+    """An error reply as it came from the server. Never leaves `_redis`."""
+
+    @property
+    def text(self) -> str:
+        """The whole reply."""
+        return str(self.args[0]) if self.args else ""
+
+    @property
+    def code(self) -> str:
+        """Its first word."""
+        return self.text.partition(" ")[0]
+
+
+class Verdict(enum.Enum):
+    """What an error reply asks of us. In all cases but `RAISE` the command certainly had no effect."""
+
+    RAISE = "tell the caller"
+    WAIT = "the server is not ready: ask the same one again, later"
+    MOVE_ON = "this server is no master any more: find the master and ask that one"
+    REDIRECT = "another node of the cluster has it"
+    LOAD_SCRIPT = "send the script's text"
+
+
+_VERDICTS = {
+    "LOADING": Verdict.WAIT,
+    "BUSY": Verdict.WAIT,
+    "TRYAGAIN": Verdict.WAIT,
+    "CLUSTERDOWN": Verdict.WAIT,
+    "NOREPLICAS": Verdict.WAIT,
+    "READONLY": Verdict.MOVE_ON,
+    "MASTERDOWN": Verdict.MOVE_ON,
+    "MOVED": Verdict.REDIRECT,
+    "ASK": Verdict.REDIRECT,
+    "NOSCRIPT": Verdict.LOAD_SCRIPT,
+}
+
+
+def verdict(error: ReplyError) -> Verdict:
+    """What to do about an error reply."""
+    return _VERDICTS.get(error.code, Verdict.RAISE)
+
+
+def from_reply(error: ReplyError, command: str, address: str) -> PulsewireError:
+    """The exception that tells the caller what an error reply says."""
+    text, code = error.text, error.code
+    if code == "OOM":
+        return ServerFull(command, text)
+    if code == "NOPERM":
+        return PermissionDenied(command, text)
+    if code in ("NOAUTH", "WRONGPASS") or text.startswith("ERR invalid password"):
+        return AuthenticationFailed(address, text)
+    return ServerError(command, text)
+
+
+_AUTHENTICATION = (
+    client_errors.AuthenticationError,
+    client_errors.AuthenticationWrongNumberOfArgsError,
+)
+
+
+def from_client(error: BaseException, address: str) -> PulsewireError:
+    """The exception for what redis-py raised while it opened a connection."""
+    if isinstance(error, PulsewireError):
+        return error
+    text = str(error) or type(error).__name__
+    if isinstance(error, _AUTHENTICATION) or text.startswith(("NOAUTH", "WRONGPASS")):
+        return AuthenticationFailed(address, text)
+    if "invalid username-password" in text or "without any password configured" in text:
+        return AuthenticationFailed(address, text)
+    if text.startswith("DB index is out of range") or "Invalid Database" in text:
+        return InvalidTarget(address, text)
+    return ServerUnavailable(address, 0.0, text)

@@ -1,0 +1,40 @@
+"""Event infrastructure for Python on Redis and Valkey.
+
+async with pulsewire.connect() as hub:
+    users = hub.stream("users")
+    await users.add("user.created", b'{"id": 123}')
+    async with users.sink("mailer") as sink:
+        async for event in sink:
+            await event.ack()
+"""
+
+from __future__ import annotations
+
+from pulsewire._core.codecs import BYTES, JSON, TEXT, Codec, typed
+from pulsewire._core.hooks import Hooks
+from pulsewire._redis.lane import ServerInfo
+from pulsewire.errors import *  # noqa: F403  # every exception; the list is errors.__all__
+from pulsewire.errors import __all__ as _errors
+from pulsewire.hub import Hub, connect
+from pulsewire.streaming import FIELDS, Event, Fields, NewEvent, Reader, Sink, Stream, StreamInfo
+
+__all__ = [  # noqa: PLE0604  # errors.__all__ holds strings
+    "BYTES",
+    "FIELDS",
+    "JSON",
+    "TEXT",
+    "Codec",
+    "Event",
+    "Fields",
+    "Hooks",
+    "Hub",
+    "NewEvent",
+    "Reader",
+    "ServerInfo",
+    "Sink",
+    "Stream",
+    "StreamInfo",
+    "connect",
+    "typed",
+    *_errors,
+]

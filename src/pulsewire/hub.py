@@ -1,0 +1,245 @@
+"""The hub: one connection, one namespace, one owner of background tasks; it hands out everything else."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast, overload
+
+from pulsewire._core.checks import check_seconds
+from pulsewire._core.codecs import BYTES, Codec
+from pulsewire._core.hooks import NO_HOOKS, Hooks
+from pulsewire._core.ids import RequestIds
+from pulsewire._redis.connect import open_link
+from pulsewire._redis.doors import AnyClient
+from pulsewire._redis.lane import ServerInfo
+from pulsewire._redis.link import Link, LinkOptions
+from pulsewire._redis.namespace import Namespace
+from pulsewire.streaming.keys import StreamKeys
+from pulsewire.streaming.stream import DEFAULT_MAX_LEN, Stream, StreamOptions
+from pulsewire.streaming.wire import EntryFormat, Fields, PulseFormat
+
+T = TypeVar("T")
+
+DEFAULT_WAIT = 30.0
+SCAN_COUNT = 1000
+
+
+class Hub:
+    """What `connect` yields. Use it within its `async with`, from one event loop."""
+
+    def __init__(self, link: Link, space: Namespace, hooks: Hooks, logger: logging.Logger) -> None:
+        self._link = link
+        self._space = space
+        self._hooks = hooks
+        self._logger = logger
+        self._requests = RequestIds()
+
+    def __repr__(self) -> str:
+        return f"<Hub at {self.url} namespace={self.namespace!r}>"
+
+    @property
+    def namespace(self) -> str:
+        """The prefix of all names."""
+        return self._space.prefix
+
+    @property
+    def url(self) -> str:
+        """Where it is connected, without secrets."""
+        return self._link.shown
+
+    @property
+    def server(self) -> ServerInfo:
+        """Kind, version and topology of the server."""
+        return self._link.info
+
+    async def ping(self) -> float:
+        """Seconds of one round trip to a server."""
+        started = time.perf_counter()
+        await self._link.call("", "PING", repeatable=True)
+        return time.perf_counter() - started
+
+    async def time(self) -> float:
+        """The server's clock, Unix seconds."""
+        return await self._link.time()
+
+    async def streams(self) -> list[str]:
+        """Names of all streams of this namespace, sorted. Scans the whole keyspace: for tools, not for hot paths."""
+        prefix = StreamKeys.name_of(self._space, "")
+        names: set[str] = set()
+        for master in self._link.masters():
+            cursor: bytes | str = "0"
+            while True:
+                pattern = StreamKeys.pattern(self._space)
+                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "stream")
+                cursor, keys = await self._link.call_at(master, *command)
+                names.update(
+                    StreamKeys.name_of(self._space, key.decode(errors="replace")) for key in keys
+                )
+                if cursor == b"0":
+                    break
+        return sorted(names - {prefix})
+
+    @overload
+    def stream(
+        self,
+        name: str,
+        *,
+        max_len: int = ...,
+        hard_limit: int | None = ...,
+        retain: Literal["unacked", "none"] = ...,
+        ttl: float | None = ...,
+        sliding_ttl: float | None = ...,
+        key: str | None = ...,
+        idempotency_window: float = ...,
+        max_payload: int = ...,
+        logger: logging.Logger | None = ...,
+    ) -> Stream[bytes]: ...
+    @overload
+    def stream(
+        self,
+        name: str,
+        *,
+        codec: Codec[T],
+        max_len: int = ...,
+        hard_limit: int | None = ...,
+        retain: Literal["unacked", "none"] = ...,
+        ttl: float | None = ...,
+        sliding_ttl: float | None = ...,
+        key: str | None = ...,
+        idempotency_window: float = ...,
+        max_payload: int = ...,
+        logger: logging.Logger | None = ...,
+    ) -> Stream[T]: ...
+    @overload
+    def stream(
+        self,
+        name: str,
+        *,
+        codec: Fields,
+        max_len: int = ...,
+        hard_limit: int | None = ...,
+        retain: Literal["unacked", "none"] = ...,
+        ttl: float | None = ...,
+        sliding_ttl: float | None = ...,
+        key: str | None = ...,
+        idempotency_window: float = ...,
+        max_payload: int = ...,
+        logger: logging.Logger | None = ...,
+    ) -> Stream[dict[str, Any]]: ...
+    def stream(
+        self,
+        name: str,
+        *,
+        codec: Any = BYTES,
+        max_len: int = DEFAULT_MAX_LEN,
+        hard_limit: int | None = None,
+        retain: Literal["unacked", "none"] = "unacked",
+        ttl: float | None = None,
+        sliding_ttl: float | None = None,
+        key: str | None = None,
+        idempotency_window: float | None = None,
+        max_payload: int | None = None,
+        logger: logging.Logger | None = None,
+    ) -> Stream[Any]:
+        """A stream by name. Nothing is sent: the stream comes into being with its first event or sink.
+
+        Args:
+            name: 1 to 512 characters, none of space, NUL, * ? [ ].
+            codec: for payloads (`BYTES`, `TEXT`, `JSON`, `typed(Model)`), or `FIELDS` for plain Redis entries.
+            max_len: about how many events to keep as history; 0 for no trimming.
+            hard_limit: length at which `add` raises `StreamFull`; default 100 times `max_len`, at least 100,000;
+                0 for none.
+            retain: "unacked" keeps beyond `max_len` what a sink has not acknowledged; "none" trims regardless.
+            ttl: seconds from its creation after which the stream vanishes.
+            sliding_ttl: seconds from the last `add` after which it vanishes.
+            key: another Redis key than `pulse:stream:<name>`, for streams of other programs. The namespace applies.
+            idempotency_window: seconds for which an idempotency key is remembered, 3600 by default.
+            max_payload: bytes of content one event may have, 16 MiB by default.
+            logger: for the stream, its readers and its sinks; default `pulsewire.streaming`.
+
+        Raises:
+            InvalidName, InvalidOption: something is impossible.
+        """
+        options = StreamOptions(
+            max_len=max_len, hard_limit=hard_limit, retain=retain, ttl=ttl, sliding_ttl=sliding_ttl
+        )
+        if idempotency_window is not None:
+            options = replace(options, idempotency_window=idempotency_window)
+        if max_payload is not None:
+            options = replace(options, max_payload=max_payload)
+        entry_format = cast(
+            "EntryFormat[Any]", codec if isinstance(codec, Fields) else PulseFormat(codec)
+        )
+        return Stream(
+            self._link,
+            self._space,
+            name,
+            entry_format=entry_format,
+            options=options,
+            key=key,
+            hooks=self._hooks,
+            logger=logger or self._logger.getChild("streaming"),
+            requests=self._requests,
+        )
+
+
+def connect(
+    target: str | AnyClient | None = None,
+    *,
+    namespace: str = "",
+    ephemeral: bool = False,
+    home: str | Path | None = None,
+    wait_for_server: float = DEFAULT_WAIT,
+    logger: logging.Logger | None = None,
+    hooks: Hooks = NO_HOOKS,
+) -> AbstractAsyncContextManager[Hub]:
+    """Connect, and yield a `Hub`: `async with pulsewire.connect(...) as hub`.
+
+    Args:
+        target: nothing (then `$PULSEWIRE_URL`, else the embedded server), a URL (`redis://`, `rediss://`,
+            `valkey://`, `unix://`, `redis+cluster://h1:p,h2:p`, `redis+sentinel://h1:p,h2:p/service`; options as in
+            redis-py), or a client of `redis.asyncio` that you have configured (it stays yours to close).
+        namespace: prefix of every key; Go programs use none.
+        ephemeral: a private embedded server that keeps nothing.
+        home: where the embedded server keeps its data; default `$PULSEWIRE_HOME`, else the user's data folder.
+        wait_for_server: seconds that a command waits for a usable server before `ServerUnavailable`.
+        logger: parent of all loggers; default `pulsewire`. Values are in `extra`.
+        hooks: facts to count, see `Hooks`.
+
+    Raises:
+        InvalidTarget, InvalidName, InvalidOption: the call is wrong.
+        ServerUnavailable, AuthenticationFailed, ServerTooOld, EmbeddedServerError: no usable server.
+    """
+    logger = logger or logging.getLogger("pulsewire")
+    check_seconds("wait_for_server", wait_for_server)
+    options = LinkOptions(
+        wait_for_server=wait_for_server, hooks=hooks, logger=logger.getChild("redis")
+    )
+    space = Namespace(namespace)
+    return _connected(
+        target,
+        options,
+        space,
+        logger,
+        ephemeral=ephemeral,
+        home=Path(home) if home is not None else None,
+    )
+
+
+@asynccontextmanager
+async def _connected(
+    target: str | AnyClient | None,
+    options: LinkOptions,
+    space: Namespace,
+    logger: logging.Logger,
+    *,
+    ephemeral: bool,
+    home: Path | None,
+) -> AsyncIterator[Hub]:
+    async with open_link(target, options, ephemeral=ephemeral, home=home) as link:
+        yield Hub(link, space, options.hooks, logger)

@@ -1,0 +1,50 @@
+-- Take over events whose consumer has been silent for too long, and note down how far the group has come.
+-- Pending entries that are no longer in the stream are acknowledged, since nobody can ever get them.
+-- KEYS  1 stream     STREAM  pulse:stream:<name>
+--       2 positions  HASH    group -> oldest id it still needs
+-- ARGV  1 group   2 consumer   3 min idle ms   4 how many at most (0: only note the position)
+-- Returns  {"claimed", {{id, deliveries, owner before, fields}...}, number gone}; error NOGROUP when the group is gone
+local key, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+local claimed, gone = {}, 0
+if tonumber(ARGV[4]) > 0 then
+  for _, pending in ipairs(redis.call("XPENDING", key, group, "IDLE", ARGV[3], "-", "+", ARGV[4])) do
+    local id, owner, deliveries = pending[1], pending[2], pending[4]
+    local entry = redis.call("XCLAIM", key, group, consumer, ARGV[3], id)[1]
+    if entry then
+      claimed[#claimed + 1] = { id, deliveries + 1, owner, entry[2] }
+    else
+      redis.call("XACK", key, group, id)
+      gone = gone + 1
+    end
+  end
+end
+
+local position = nil
+local oldest = redis.call("XPENDING", key, group, "-", "+", 1)[1]
+if oldest then
+  -- the entry before the oldest pending one: a rebuilt group begins after its position
+  local ms, seq = string.match(oldest[1], "^(%d+)%-(%d+)$")
+  if seq == "0" or #seq > 15 then -- no smaller sequence, or past what a Lua number holds exactly
+    position = string.format("%.0f-18446744073709551615", tonumber(ms) - 1)
+  else
+    position = ms .. "-" .. string.format("%.0f", tonumber(seq) - 1)
+  end
+else
+  for _, flat in ipairs(redis.call("XINFO", "GROUPS", key)) do
+    if flat[2] == group then
+      for i = 1, #flat, 2 do
+        if flat[i] == "last-delivered-id" then
+          position = flat[i + 1]
+        end
+      end
+    end
+  end
+end
+local week = 604800000
+if position and redis.call("HGET", KEYS[2], group) ~= position then
+  redis.pcall("HSET", KEYS[2], group, position) -- pcall: on a full server the claim must still be reported
+end
+if redis.call("PTTL", KEYS[2]) < week / 2 then
+  redis.pcall("PEXPIRE", KEYS[2], week)
+end
+return { "claimed", claimed, gone }

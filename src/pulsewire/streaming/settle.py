@@ -1,0 +1,75 @@
+"""Finding out what became of an `add` whose reply was lost.
+
+```
+ XADD sent ──► reply lost ──► make the server drop that connection   (nothing unread can run later)
+                                   │
+                     look for the request id among the entries after the last id we know
+                         │ found                │ not there                     │ the range was trimmed meanwhile
+                         ▼                      ▼                               ▼
+                     its id            send it again, once              OutcomeUnknown
+```
+
+The request id travels in the entry (`wire.py`, field `r`). The order matters: first the server forgets the connection,
+so that a command it may still hold unread is never carried out; then the search says the truth for good.
+"""
+
+from __future__ import annotations
+
+from pulsewire._redis.link import Unsettled
+from pulsewire.errors import OutcomeUnknown, PermissionDenied
+from pulsewire.streaming.positions import order_of
+from pulsewire.streaming.store import StreamStore
+from pulsewire.streaming.wire import request_of
+
+PAGE = 500
+"""Entries looked at per command."""
+CLOCK_MARGIN = 60.0
+"""Seconds that server clocks may differ by after a failover."""
+
+
+async def find_added(
+    store: StreamStore, unsettled: Unsettled, request: str, floor: str | None, age: float
+) -> str | None:
+    """The id under which a request was carried out; None when it certainly was not and never will be.
+
+    Args:
+        store: the stream.
+        unsettled: how its outcome came to be unknown.
+        request: the request id in the entry.
+        floor: an id of this stream from before the request was sent.
+        age: seconds since it was sent, for when there is no such id.
+
+    Raises:
+        OutcomeUnknown: it cannot be found out.
+    """
+    try:
+        await store.link.make_sure_dead(store.main, unsettled.lost)
+    except PermissionDenied as error:
+        raise OutcomeUnknown(
+            unsettled.command,
+            f"{unsettled.reason}; finding out needs the rights +client|list +client|kill",
+        ) from error
+    if floor is None:
+        floor = f"{max(int((await store.link.time() - age - CLOCK_MARGIN) * 1000), 0)}-0"
+    wanted, start = request.encode(), floor
+    while True:
+        page = await store.range(start, "+", PAGE)
+        for entry_id, fields in page:
+            if request_of(fields) == wanted:
+                return entry_id
+        if len(page) < PAGE:
+            break
+        start = f"({page[-1][0]}"
+    oldest = await store.first_id()
+    if oldest is not None and order_of(oldest) > order_of(floor) and await _was_trimmed(store):
+        raise OutcomeUnknown(
+            unsettled.command, f"{unsettled.reason}; the stream was trimmed past it meanwhile"
+        ) from unsettled
+    return None
+
+
+async def _was_trimmed(store: StreamStore) -> bool:
+    """Whether entries may have been removed: then not finding one proves nothing."""
+    info = await store.link.call(store.main, "XINFO", "STREAM", store.main, repeatable=True)
+    added = info.get(b"entries-added")  # since Redis 7
+    return added is None or int(added) > int(info[b"length"])

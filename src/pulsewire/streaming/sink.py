@@ -1,0 +1,401 @@
+"""A sink: one of the consumers that share the events of one or more streams, at least once each.
+
+```
+ feeds (one per slot) ──► shares ──► inbox ──► async for / read / consume ──► acks
+                            ▲                        │ not acknowledged
+ sweeper: claims ───────────┘◄── idle for ack_grace ─┘
+```
+
+An event is kept ours while somebody works on it: in `consume` while its handler runs, in `async for` until the next
+one is asked for, after `read` until the next `read`. From then on, if it was not acknowledged, its idle time runs, and
+after `ack_grace` seconds by the server's clock some sink of the name gets it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+import anyio
+
+from pulsewire._core.checks import check_count, check_name, check_seconds
+from pulsewire._core.ids import new_ulid
+from pulsewire._redis.blocking import LONGEST_BLOCK, BlockingConnection
+from pulsewire.errors import Closed, InvalidOption, PulsewireError, ServerError
+from pulsewire.streaming.consume import ConsumeOptions, Consumption, Handler
+from pulsewire.streaming.dead_letters import DeadLetters
+from pulsewire.streaming.demand import Demand
+from pulsewire.streaming.intake import Intake, IntakeOptions
+from pulsewire.streaming.positions import Start, position_of
+from pulsewire.streaming.share import Share, ShareRules
+from pulsewire.streaming.source import Source
+from pulsewire.streaming.store import entries_of
+from pulsewire.streaming.sweeper import Sweeper
+from pulsewire.streaming.wire import Event
+
+if TYPE_CHECKING:
+    from pulsewire.streaming.stream import Stream
+
+T = TypeVar("T")
+
+CLOSING_PATIENCE = 5.0
+"""Seconds that leaving a sink may take to tell the server; what it could not tell, others find out after ack_grace."""
+LEAST_ACK_GRACE = 0.05
+OWN_PENDING_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkOptions(IntakeOptions):
+    """Options of a sink. Checks itself; the meaning of each is told at `Stream.sink`."""
+
+    name: str
+    no_ack: bool = False
+    ack_grace: float = 20.0
+    max_deliveries: int | None = None
+
+    def __post_init__(self) -> None:
+        super(
+            SinkOptions, self
+        ).__post_init__()  # slots=True makes a new class: the short form fails
+        check_name("sink", self.name)
+        check_seconds("ack_grace", self.ack_grace, LEAST_ACK_GRACE)
+        if self.max_deliveries is not None:
+            check_count("max_deliveries", self.max_deliveries)
+            if self.no_ack:
+                raise InvalidOption(
+                    "max_deliveries", self.max_deliveries, "with no_ack nothing is delivered again"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStatistics:
+    """What this consumer has done so far, and holds now.
+
+    Attributes:
+        claimed: of those delivered, taken over from consumers that went silent.
+        gone: pending events that were no longer in their stream.
+        lost_to_others: events in work here that others took over.
+        released: events given back without having been begun.
+        rebuilt: how often a vanished group was created again.
+    """
+
+    delivered: int
+    acked: int
+    claimed: int
+    filtered: int
+    malformed: int
+    dead_lettered: int
+    failed: int
+    gone: int
+    lost_to_others: int
+    released: int
+    rebuilt: int
+    buffered: int
+    in_work: int
+
+
+class Sink(Generic[T]):
+    """Use with `async with`; then `async for`, `read` or `consume`. It takes nothing before one of these asks."""
+
+    def __init__(
+        self, source: Source[T], options: SinkOptions, letters: DeadLetters | None
+    ) -> None:
+        self.name = options.name
+        self.consumer = new_ulid()
+        self._source = source
+        self._options = options
+        self._rules = ShareRules(
+            sink=options.name,
+            consumer=self.consumer,
+            wanted=options.wanted(),
+            no_ack=options.no_ack,
+            ack_grace=options.ack_grace,
+            max_deliveries=options.max_deliveries,
+            letters=letters,
+        )
+        self._shares: dict[str, Share[T]] = {}
+        self._intake: Intake[T] | None = None
+        self._batch: list[Event[T]] = []
+
+    def __repr__(self) -> str:
+        names = (
+            ", ".join(sorted(share.source.name for share in self._shares.values()))
+            or self._source.name
+        )
+        return f"<Sink {self.name!r} of {names}, consumer {self.consumer}>"
+
+    async def __aenter__(self) -> Self:
+        source, options = self._source, self._options
+        demand = Demand(min(options.buffer, options.max_polled), even=True)
+        intake: Intake[T] = Intake(source.store.link, self, demand, source.hooks, source.logger)
+        share = Share(source, self._rules, intake.context, intake.inbox.put)
+        await share.join(position_of(options.start))
+        await intake.tasks.enter()
+        self._intake = intake
+        self._shares = {share.key: share}
+        intake.tasks.start_soon(share.acks.run)
+        await self._arrange()
+        Sweeper(self._shares.values, intake.inbox, options.ack_grace).start(
+            intake.tasks, intake.context
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        intake = self._open_intake()
+        with anyio.move_on_after(CLOSING_PATIENCE, shield=True):
+            await self._leave(intake)
+        self._intake = None
+        return await intake.tasks.leave(kind, error, trace)
+
+    async def _leave(self, intake: Intake[T]) -> None:
+        """Stop reading, let the acks out, and give back what was not begun."""
+        intake.inbox.clear()
+        intake.inbox.end()
+        await intake.stop()
+        for share in self._shares.values():
+            await share.acks.wait_drained()
+            try:
+                await share.leave()
+            except PulsewireError as trouble:
+                share.source.logger.warning(
+                    "a consumer could not sign off; others take over after ack_grace",
+                    extra={"stream": share.source.name, "sink": self.name, "why": str(trouble)},
+                )
+
+    def _open_intake(self) -> Intake[T]:
+        if self._intake is None:
+            raise Closed(repr(self))
+        return self._intake
+
+    async def _arrange(self) -> None:
+        await self._open_intake().arrange([share.source for share in self._shares.values()])
+
+    # --- for users
+
+    def __aiter__(self) -> SinkIterator[T]:
+        return SinkIterator(self._open_intake())
+
+    async def read(self, *, max: int = 1000, timeout: float | None = None) -> list[Event[T]]:
+        """Up to `max` events; they count as in work until the next `read`.
+
+        Args:
+            max: how many at most.
+            timeout: seconds to wait for the first one; None waits as long as it takes.
+
+        Returns:
+            The events; an empty list when the time is over or the sink was stopped.
+        """
+        for event in self._batch:
+            _finish(event)
+        self._batch = [
+            event for event in await self._open_intake().read(max, timeout) if _begin(event)
+        ]
+        return list(self._batch)
+
+    async def ack(self, *events: Event[T]) -> None:
+        """Acknowledge events, in one command per stream.
+
+        Raises:
+            ServerUnavailable: it could not be said in time; they may be delivered again.
+        """
+        if self._options.no_ack:
+            return
+        by_stream: dict[str, list[Event[T]]] = {}
+        for event in events:
+            by_stream.setdefault(event.stream, []).append(event)
+        for group in by_stream.values():
+            await self._share_of(group[0]).acks.ack([event.id for event in group])
+
+    async def extend(self, *events: Event[T]) -> None:
+        """Keep events that are worked on beyond the loop body or the next `read`, until they are acknowledged."""
+        for event in events:
+            share = self._share_of(event)
+            share.holdings.extend(event.id)
+            await share.refresh_once()
+
+    def _share_of(self, event: Event[T]) -> Share[T]:
+        for share in self._shares.values():
+            if share is event._origin:  # noqa: SLF001  # put there by the share
+                return share
+        raise InvalidOption("event", event, f"was not handed out by this sink {self.name!r}")
+
+    async def consume(
+        self,
+        handler: Handler[T],
+        *,
+        concurrency: int = 1,
+        ordered_by: Callable[[Event[T]], Hashable] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Call `handler` for each event until `stop`; then those that run finish.
+
+        An event is acknowledged when its handler returns. When it raises, the event is delivered again after
+        `ack_grace`, to any sink of this name, and after `max_deliveries` moved to the dead letters.
+
+        Args:
+            handler: a coroutine function of an event.
+            concurrency: handlers that run at once at most.
+            ordered_by: gives the key of an event; within this sink, events of one key are handled one after the
+                other, as they came. A failed event comes again later, behind the others of its key.
+            timeout: seconds after which a handler is cancelled, which counts as a failure.
+        """
+        options = ConsumeOptions(concurrency=concurrency, ordered_by=ordered_by, timeout=timeout)
+        await Consumption(self._open_intake().inbox, handler, options).run()
+
+    def stop(self) -> None:
+        """Take no more events: iteration and `consume` end, `read` returns nothing. Leave the block to finish."""
+        inbox = self._open_intake().inbox
+        inbox.clear()
+        inbox.end()
+
+    async def add_stream(self, stream: Stream[T], *, start: Start | None = None) -> None:
+        """Share another stream, too. Its group is created at `start` (default: the sink's own) if there is none."""
+        source, intake = stream.source, self._open_intake()
+        if source.store.main in self._shares:
+            return
+        share = Share(source, self._rules, intake.context, intake.inbox.put)
+        await share.join(position_of(start if start is not None else self._options.start))
+        self._shares[share.key] = share
+        intake.tasks.start_soon(share.acks.run)
+        await self._arrange()
+
+    async def remove_stream(self, stream: Stream[T]) -> None:
+        """Share a stream no more. The group and what is pending in it stay for the others."""
+        share = self._shares.pop(stream.source.store.main, None)
+        if share is not None:
+            await self._arrange()
+            await share.leave()
+
+    def statistics(self) -> SinkStatistics:
+        """Counts so far."""
+        counts = self._rules.counts
+        shares = self._shares.values()
+        return SinkStatistics(
+            delivered=counts.delivered,
+            acked=sum(share.acks.acked for share in shares),
+            claimed=counts.claimed,
+            filtered=counts.filtered,
+            malformed=counts.malformed,
+            dead_lettered=counts.dead_lettered,
+            failed=counts.failed,
+            gone=counts.gone,
+            lost_to_others=counts.lost_to_others,
+            released=counts.released,
+            rebuilt=counts.rebuilt,
+            buffered=len(self._intake.inbox) if self._intake is not None else 0,
+            in_work=sum(share.holdings.in_work for share in shares),
+        )
+
+    # --- for the feeds
+
+    async def wait_room(self) -> None:
+        """Return when more events are wanted."""
+        await self._open_intake().inbox.wait_room()
+
+    async def reopened(self, connection: BlockingConnection, keys: list[str]) -> None:
+        """Fetch what the server gave us in a reply that never came: our pending entries after the last one we saw."""
+        for key in keys:
+            share = self._shares.get(key)
+            while share is not None and not self._options.no_ack:
+                entries = await self._poll_share(connection, share, share.last_seen)
+                if len(entries) < OWN_PENDING_BATCH:
+                    break
+
+    async def _poll_share(
+        self, connection: BlockingConnection, share: Share[T], after: str
+    ) -> list[Any]:
+        """Our own pending entries of one stream."""
+        try:
+            reply = await connection.call(
+                "XREADGROUP",
+                "GROUP",
+                self.name,
+                self.consumer,
+                "COUNT",
+                OWN_PENDING_BATCH,
+                "STREAMS",
+                share.key,
+                after,
+            )
+        except ServerError as error:
+            await share.mend(error)
+            return []
+        found = entries_of(reply)
+        entries: list[Any] = found[0][1] if found else []
+        await share.take_new(entries)
+        return entries
+
+    async def poll(self, connection: BlockingConnection, keys: list[str]) -> bool:
+        """One XREADGROUP over the streams of a feed; False once nothing more is wanted."""
+        intake, options = self._open_intake(), self._options
+        keys = [key for key in keys if key in self._shares]
+        if not keys or intake.inbox.is_ended:
+            return False
+        count = max(1, min(options.max_polled, intake.inbox.room() // len(keys)))
+        no_ack = ("NOACK",) if options.no_ack else ()
+        block = int(min(options.block, LONGEST_BLOCK) * 1000) or 1
+        group = (
+            "XREADGROUP",
+            "GROUP",
+            self.name,
+            self.consumer,
+            "COUNT",
+            count,
+            "BLOCK",
+            block,
+            *no_ack,
+        )
+        try:
+            reply = await connection.call(*group, "STREAMS", *keys, *(">" for _ in keys))
+        except ServerError as error:
+            for key in keys:
+                await self._shares[key].mend(error)
+            return True
+        for key, entries in entries_of(reply):
+            share = self._shares.get(key)
+            if share is not None:
+                await share.take_new(entries)
+        return True
+
+
+class SinkIterator(Generic[T]):
+    """One `async for` over a sink: the event it gave last counts as in work until the next one is asked for."""
+
+    __slots__ = ("_in_hand", "_intake")
+
+    def __init__(self, intake: Intake[T]) -> None:
+        self._intake = intake
+        self._in_hand: Event[T] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event[T]:
+        if self._in_hand is not None:
+            _finish(self._in_hand)
+            self._in_hand = None
+        while True:
+            event = await self._intake.inbox.take()
+            if event is None:
+                raise StopAsyncIteration
+            if _begin(event):
+                self._in_hand = event
+                return event
+
+
+def _begin(event: Event[T]) -> bool:
+    share = event._origin  # noqa: SLF001  # put there by the share
+    return isinstance(share, Share) and share.begin(event)
+
+
+def _finish(event: Event[T]) -> None:
+    share = event._origin  # noqa: SLF001  # put there by the share
+    if isinstance(share, Share):
+        share.finish(event.id)

@@ -1,0 +1,80 @@
+"""The duties of a sink that go on beside reading: claiming, keeping, tidying.
+
+| duty | about every | does |
+|---|---|---|
+| claim | ack_grace / 4, 0.1 to 2 s | takes over what silent consumers left, as much as is wanted here |
+| keep | ack_grace / 4 | resets the idle time of what is held here |
+| tidy | 2 x ack_grace, at least 60 s | deletes silent consumers that have nothing pending |
+
+Who is silent is judged by the server alone, from the idle time of each pending entry (spec/pulse.md S4). There is no
+lease among sinks: two that claim at once get different events (S7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pulsewire._core.loops import LoopContext, do_every
+from pulsewire._core.tasks import OwnedTasks
+from pulsewire.errors import ServerError
+from pulsewire.streaming.inbox import Inbox
+from pulsewire.streaming.share import Share
+from pulsewire.streaming.wire import Event
+
+CLAIM_AT_ONCE = 100
+LEAST_CLAIM_PERIOD = 0.1
+LONGEST_CLAIM_PERIOD = 2.0
+LEAST_TIDY_PERIOD = 60.0
+
+
+class Sweeper:
+    """Runs the duties for all shares of a sink."""
+
+    def __init__(
+        self, shares: Callable[[], Iterable[Share[Any]]], inbox: Inbox[Event[Any]], ack_grace: float
+    ) -> None:
+        self._shares = shares
+        self._inbox = inbox
+        self._ack_grace = ack_grace
+        self._loop = asyncio.get_running_loop()
+
+    def start(self, tasks: OwnedTasks, context: LoopContext) -> None:
+        """Start all duties."""
+        quarter = self._ack_grace / 4
+        claim_period = min(max(quarter, LEAST_CLAIM_PERIOD), LONGEST_CLAIM_PERIOD)
+        tidy_period = max(2 * self._ack_grace, LEAST_TIDY_PERIOD)
+        tasks.start_soon(do_every, "claim", claim_period, self.claim_once, context)
+        tasks.start_soon(do_every, "keep", quarter, self.keep_once, context)
+        tasks.start_soon(do_every, "tidy", tidy_period, self.tidy_once, context)
+
+    async def claim_once(self) -> None:
+        """Take over what is wanted here from consumers that went silent."""
+        for share in list(self._shares()):
+            wanted = min(max(self._inbox.room(), 0), CLAIM_AT_ONCE)
+            await share.claim_once(wanted)
+
+    async def keep_once(self) -> None:
+        """Keep what is held. When nobody has taken anything for ack_grace, let others have what is buffered."""
+        stalled = (
+            len(self._inbox) > 0 and self._loop.time() - self._inbox.taken_at > self._ack_grace
+        )
+        if stalled:
+            self._inbox.stall()
+        for share in list(self._shares()):
+            if stalled:
+                await share.release_buffered()
+            if len(share.holdings):
+                await share.refresh_once()
+
+    async def tidy_once(self) -> None:
+        """Delete consumers that went silent and hold nothing."""
+        silence = max(2 * self._ack_grace, LEAST_TIDY_PERIOD)
+        for share in list(self._shares()):
+            try:
+                await share.source.store.sweep(
+                    share.rules.sink, share.rules.consumer, min_idle=silence
+                )
+            except ServerError as error:
+                await share.mend(error)

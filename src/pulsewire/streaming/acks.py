@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from pulsewire._core.loops import LoopContext, keep_doing
-from pulsewire.errors import PulsewireError
+from pulsewire.errors import Closed, PulsewireError
 from pulsewire.streaming.holdings import Holdings
 from pulsewire.streaming.store import ACK_BATCH, StreamStore
 
@@ -32,6 +32,7 @@ class Acks:
         self._idle = asyncio.Event()
         self._idle.set()
         self._loop = asyncio.get_running_loop()
+        self._is_closed = False
         self.acked = 0
 
     @property
@@ -52,7 +53,10 @@ class Acks:
 
         Raises:
             ServerUnavailable: it did not get it in time; trying goes on until the sink is closed.
+            Closed: the sink is closed; others get the event after ack_grace.
         """
+        if self._is_closed:
+            raise Closed(f"sink {self._group!r}")
         caller: asyncio.Future[None] = self._loop.create_future()
         self._callers.append(caller)
         for event_id in event_ids:
@@ -62,6 +66,12 @@ class Acks:
     async def wait_drained(self) -> None:
         """Return when the server has all acks."""
         await self._idle.wait()
+
+    def close(self) -> None:
+        """Send no more: whoever still waits learns that it was not sent."""
+        self._is_closed = True
+        callers, self._callers = self._callers, []
+        _answer(callers, Closed(f"sink {self._group!r}"))
 
     async def run(self) -> None:
         """Send what comes, until cancelled."""

@@ -75,6 +75,7 @@ class Share(Generic[T]):
             LoopContext(Stop(), context.hooks, context.logger),
         )
         self.last_seen = "0-0"
+        self._noted = ""
 
     @property
     def key(self) -> str:
@@ -236,22 +237,30 @@ class Share(Generic[T]):
     async def claim_once(self, limit: int) -> None:
         """Take over up to `limit` events of silent consumers, and note down how far the group has come."""
         rules = self.rules
-        count = 0 if rules.no_ack else limit
         try:
-            entries, gone = await self.source.store.claim(
-                rules.sink, rules.consumer, min_idle=rules.ack_grace, count=count
+            claimed = await self.source.store.claim(
+                rules.sink,
+                rules.consumer,
+                min_idle=rules.ack_grace,
+                count=0 if rules.no_ack else limit,
+                noted=self._noted,
             )
         except ServerError as error:
             await self.mend(error)
             return
-        if gone:
-            rules.counts.gone += gone
-            self.source.hooks.events_missed(self.source.name, rules.sink, gone)
+        self._noted = claimed.position
+        if claimed.gone:
+            rules.counts.gone += claimed.gone
+            self.source.hooks.events_missed(self.source.name, rules.sink, claimed.gone)
             self.source.logger.warning(
                 "pending events are no longer in the stream",
-                extra={"stream": self.source.name, "sink": rules.sink, "count": gone},
+                extra={"stream": self.source.name, "sink": rules.sink, "count": claimed.gone},
             )
-        await self.take_claimed(entries)
+        await self.take_claimed(claimed.entries)
+
+    def note_again(self) -> None:
+        """Write the position down at the next claim even if it has not changed, so that it does not expire."""
+        self._noted = ""
 
     async def refresh_once(self) -> None:
         """Keep what is held ours. What others have taken meanwhile is dropped, and said so."""
@@ -305,6 +314,7 @@ class Share(Generic[T]):
         if error.code != "NOGROUP":
             raise error
         rules = self.rules
+        self._noted = ""
         position = await self.source.store.rebuild_group(rules.sink)
         if position is None:
             return

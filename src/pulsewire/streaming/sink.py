@@ -151,6 +151,8 @@ class Sink(Generic[T]):
         intake = self._open_intake()
         with anyio.move_on_after(CLOSING_PATIENCE, shield=True):
             await self._leave(intake)
+        for share in self._shares.values():
+            share.acks.close()
         self._intake = None
         return await intake.tasks.leave(kind, error, trace)
 
@@ -271,6 +273,8 @@ class Sink(Generic[T]):
         share = self._shares.pop(stream.source.store.main, None)
         if share is not None:
             await self._arrange()
+            await share.acks.wait_drained()
+            share.acks.close()
             await share.leave()
 
     def statistics(self) -> SinkStatistics:

@@ -69,6 +69,15 @@ class ClaimedEntry:
     fields: RawFields
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What `claim.lua` brought. `gone`: pending events that are no longer in the stream. `position`: as noted down."""
+
+    entries: list[ClaimedEntry]
+    gone: int
+    position: str
+
+
 def _ms(seconds: float) -> int:
     return int(seconds * 1000 + 0.5)
 
@@ -246,21 +255,21 @@ class StreamStore:
         return int(await self.link.call(self.main, "XACK", self.main, group, *ids, repeatable=True))
 
     async def claim(
-        self, group: str, consumer: str, *, min_idle: float, count: int
-    ) -> tuple[list[ClaimedEntry], int]:
-        """Take over events idle for `min_idle` seconds, at most `count`; also how many pending ones no longer exist.
+        self, group: str, consumer: str, *, min_idle: float, count: int, noted: str
+    ) -> Claimed:
+        """Take over events idle for `min_idle` seconds, at most `count`, and note down how far the group has come.
 
         Claiming twice does no harm: what a lost reply brought is claimed again once it is idle.
         """
-        arguments = (group, consumer, _ms(min_idle), count)
-        _, claimed, gone = await self.link.run(
+        arguments = (group, consumer, _ms(min_idle), count, noted)
+        _, entries, gone, position = await self.link.run(
             CLAIM, [self.main, self.keys.positions], arguments, repeatable=True
         )
-        entries = [
+        claimed = [
             ClaimedEntry(event_id.decode(), deliveries, owner.decode(errors="replace"), fields)
-            for event_id, deliveries, owner, fields in claimed
+            for event_id, deliveries, owner, fields in entries
         ]
-        return entries, int(gone)
+        return Claimed(claimed, int(gone), position.decode())
 
     async def refresh(self, group: str, consumer: str, ids: Sequence[str]) -> list[str]:
         """Reset the idle time of at most `REFRESH_BATCH` events; returns those that belong to others now."""

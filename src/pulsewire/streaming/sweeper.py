@@ -2,7 +2,7 @@
 
 | duty | about every | does |
 |---|---|---|
-| claim | ack_grace / 4, 0.1 to 2 s | takes over what silent consumers left, as much as is wanted here |
+| claim | ack_grace / 4, 0.1 to 5 s | takes over what silent consumers left, as much as is wanted here |
 | keep | ack_grace / 4 | resets the idle time of what is held here |
 | tidy | 2 x ack_grace, at least 60 s | deletes silent consumers that have nothing pending |
 
@@ -25,7 +25,7 @@ from pulsewire.streaming.wire import Event
 
 CLAIM_AT_ONCE = 100
 LEAST_CLAIM_PERIOD = 0.1
-LONGEST_CLAIM_PERIOD = 2.0
+LONGEST_CLAIM_PERIOD = 5.0
 LEAST_TIDY_PERIOD = 60.0
 
 
@@ -72,6 +72,7 @@ class Sweeper:
         """Delete consumers that went silent and hold nothing."""
         silence = max(2 * self._ack_grace, LEAST_TIDY_PERIOD)
         for share in list(self._shares()):
+            share.note_again()
             try:
                 await share.source.store.sweep(
                     share.rules.sink, share.rules.consumer, min_idle=silence

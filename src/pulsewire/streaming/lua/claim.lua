@@ -3,7 +3,9 @@
 -- KEYS  1 stream     STREAM  pulse:stream:<name>
 --       2 positions  HASH    group -> oldest id it still needs
 -- ARGV  1 group   2 consumer   3 min idle ms   4 how many at most (0: only note the position)
--- Returns  {"claimed", {{id, deliveries, owner before, fields}...}, number gone}; error NOGROUP when the group is gone
+--       5 the position this consumer noted down last
+-- Returns  {"claimed", {{id, deliveries, owner before, fields}...}, number gone, position}
+--          error NOGROUP when the group is gone
 local key, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local claimed, gone = {}, 0
 if tonumber(ARGV[4]) > 0 then
@@ -40,11 +42,8 @@ else
     end
   end
 end
-local week = 604800000
-if position and redis.call("HGET", KEYS[2], group) ~= position then
+if position and position ~= ARGV[5] then
   redis.pcall("HSET", KEYS[2], group, position) -- pcall: on a full server the claim must still be reported
+  redis.pcall("PEXPIRE", KEYS[2], 604800000)
 end
-if redis.call("PTTL", KEYS[2]) < week / 2 then
-  redis.pcall("PEXPIRE", KEYS[2], week)
-end
-return { "claimed", claimed, gone }
+return { "claimed", claimed, gone, position or "" }

@@ -207,7 +207,8 @@ def connect(
         namespace: prefix of every key; Go programs use none.
         ephemeral: a private embedded server that keeps nothing.
         home: where the embedded server keeps its data; default `$PULSEWIRE_HOME`, else the user's data folder.
-        wait_for_server: seconds that a command waits for a usable server before `ServerUnavailable`.
+        wait_for_server: seconds that a command waits for a usable server before `ServerUnavailable`;
+            the first connection waits 5 s at most, since the address may simply be wrong.
         logger: parent of all loggers; default `pulsewire`. Values are in `extra`.
         hooks: facts to count, see `Hooks`.
 

@@ -57,11 +57,12 @@ class ClusterLink(Link):
 
     async def _start(self) -> None:
         backoff = Backoff(cap=RECONNECT_CAP)
-        with anyio.move_on_after(self.options.wait_for_server):
+        patience = min(self.options.wait_at_first, self.options.wait_for_server)
+        with anyio.move_on_after(patience):
             while not await self._learn():  # noqa: ASYNC110  # each turn asks the nodes
                 await anyio.sleep(backoff.next_pause())
         if not self._slots.masters():
-            raise ServerUnavailable(self.shown, self.options.wait_for_server, self._last_trouble)
+            raise ServerUnavailable(self.shown, patience, self._last_trouble)
 
     def _close(self) -> None:
         for lane in self._lanes.values():

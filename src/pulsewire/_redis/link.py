@@ -58,10 +58,12 @@ class LinkOptions:
 
     Attributes:
         wait_for_server: seconds a command waits for a usable server before `ServerUnavailable`.
+        wait_at_first: the same for the first connection, when the address may simply be wrong.
         silence: seconds without a reply after which a connection counts as dead.
     """
 
     wait_for_server: float = 30.0
+    wait_at_first: float = 5.0
     silence: float = 4.0
     hooks: Hooks = NO_HOOKS
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("pulsewire.redis"))

@@ -41,7 +41,7 @@ class SingleLink(Link):
         self._only = Lane(
             self._door, self.tasks, options.hooks, options.logger, silence=options.silence
         )
-        await self._only.ready(options.wait_for_server)
+        await self._only.ready(min(options.wait_at_first, options.wait_for_server))
         if self._only.info is not None and self._only.info.topology == "cluster":
             raise InvalidTarget(
                 self.shown, "this server is part of a cluster; use redis+cluster://host:port"

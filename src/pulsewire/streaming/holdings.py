@@ -20,12 +20,11 @@ from collections.abc import Iterable
 class Holdings:
     """The ids one consumer holds of one stream."""
 
-    __slots__ = ("_buffered", "_in_work", "last_seen")
+    __slots__ = ("_buffered", "_in_work")
 
     def __init__(self) -> None:
         self._buffered: dict[str, None] = {}
         self._in_work: dict[str, None] = {}
-        self.last_seen = ""
 
     def __len__(self) -> int:
         return len(self._buffered) + len(self._in_work)

@@ -78,7 +78,11 @@ class Reader(Generic[T]):
         self._cursors = {source.store.main: await self._cursor(source, self._options.start)}
         await intake.tasks.enter()
         self._intake = intake
-        await self._arrange()
+        try:
+            await self._arrange()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     async def __aexit__(

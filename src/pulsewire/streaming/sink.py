@@ -136,10 +136,14 @@ class Sink(Generic[T]):
         self._intake = intake
         self._shares = {share.key: share}
         intake.tasks.start_soon(share.acks.run)
-        await self._arrange()
         Sweeper(self._shares.values, intake.inbox, options.ack_grace).start(
             intake.tasks, intake.context
         )
+        try:
+            await self._arrange()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     async def __aexit__(

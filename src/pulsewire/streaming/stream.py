@@ -29,6 +29,7 @@ from pulsewire.errors import (
     InvalidOption,
     OutcomeUnknown,
     PayloadTooLarge,
+    ServerUnavailable,
     StreamFull,
 )
 from pulsewire.streaming.dead_letters import DeadLetters
@@ -409,7 +410,12 @@ class Stream(Generic[T]):
             ) from unsettled
         age = SYSTEM_CLOCK.monotonic() - started
         known = floor.decode() if floor is not None else None
-        event_id = await find_added(self.store, unsettled, request, known, age)
+        try:
+            event_id = await find_added(self.store, unsettled, request, known, age)
+        except ServerUnavailable as error:
+            raise OutcomeUnknown(
+                unsettled.command, f"{unsettled.reason}, and then {error}"
+            ) from error
         self.hooks.write_settled(self.name, was_there=event_id is not None)
         return event_id
 

@@ -20,7 +20,8 @@ from pulsewire._redis.lane import ServerInfo
 from pulsewire._redis.link import Link, LinkOptions
 from pulsewire._redis.namespace import Namespace
 from pulsewire.streaming.keys import StreamKeys
-from pulsewire.streaming.stream import DEFAULT_MAX_LEN, Stream, StreamOptions
+from pulsewire.streaming.retention import DEFAULT_MAX_LEN, StreamOptions
+from pulsewire.streaming.stream import Stream
 from pulsewire.streaming.wire import EntryFormat, Fields, PulseFormat
 
 T = TypeVar("T")

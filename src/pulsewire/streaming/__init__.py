@@ -8,8 +8,9 @@ stream per stream and one consumer group per sink, in the format of Go Pulse.
 from __future__ import annotations
 
 from pulsewire.streaming.reader import Reader, ReaderStatistics
+from pulsewire.streaming.retention import StreamOptions
 from pulsewire.streaming.sink import Sink, SinkStatistics
-from pulsewire.streaming.stream import Stream, StreamOptions
+from pulsewire.streaming.stream import Stream
 from pulsewire.streaming.wire import (
     FIELDS,
     ConsumerInfo,

@@ -4,7 +4,7 @@
  XADD sent ──► reply lost ──► make the server drop that connection   (nothing unread can run later)
                                    │
                      look for the request id among the entries after the last id we know
-                         │ found                │ not there                     │ the range was trimmed meanwhile
+                         │ found                │ not there                     │ entries went meanwhile
                          ▼                      ▼                               ▼
                      its id            send it again, once              OutcomeUnknown
 ```
@@ -16,7 +16,7 @@ so that a command it may still hold unread is never carried out; then the search
 from __future__ import annotations
 
 from pulsewire._redis.link import Unsettled
-from pulsewire.errors import OutcomeUnknown, PermissionDenied
+from pulsewire.errors import OutcomeUnknown, PermissionDenied, ServerError
 from pulsewire.streaming.positions import order_of
 from pulsewire.streaming.store import StreamStore
 from pulsewire.streaming.wire import request_of
@@ -51,6 +51,9 @@ async def find_added(
         ) from error
     if floor is None:
         floor = f"{max(int((await store.link.time() - age - CLOCK_MARGIN) * 1000), 0)}-0"
+    last = await store.last_id()
+    if order_of(last) < order_of(floor):  # after a failover, by another clock: look further back
+        floor = f"{max(order_of(last)[0] - int(CLOCK_MARGIN * 1000), 0)}-0"
     wanted, start = request.encode(), floor
     while True:
         page = await store.range(start, "+", PAGE)
@@ -60,16 +63,28 @@ async def find_added(
         if len(page) < PAGE:
             break
         start = f"({page[-1][0]}"
-    oldest = await store.first_id()
-    if oldest is not None and order_of(oldest) > order_of(floor) and await _was_trimmed(store):
+    if await _may_have_gone(store, floor):
         raise OutcomeUnknown(
-            unsettled.command, f"{unsettled.reason}; the stream was trimmed past it meanwhile"
+            unsettled.command,
+            f"{unsettled.reason}; entries were removed or trimmed past it meanwhile",
         ) from unsettled
     return None
 
 
-async def _was_trimmed(store: StreamStore) -> bool:
-    """Whether entries may have been removed: then not finding one proves nothing."""
-    info = await store.link.call(store.main, "XINFO", "STREAM", store.main, repeatable=True)
-    added = info.get(b"entries-added")  # since Redis 7
-    return added is None or int(added) > int(info[b"length"])
+async def _may_have_gone(store: StreamStore, floor: str) -> bool:
+    """Whether an entry after `floor` may have been removed or trimmed: then not finding one proves nothing."""
+    try:
+        info = await store.link.call(store.main, "XINFO", "STREAM", store.main, repeatable=True)
+    except ServerError as error:
+        if "no such key" in error.reply:
+            return False  # never made, or lost whole with what was in it
+        raise
+    after = order_of(floor)
+    if order_of(info[b"last-generated-id"].decode()) <= after:
+        return False
+    if order_of(info.get(b"max-deleted-entry-id", b"0-0").decode()) > after:  # since Redis 7
+        return True
+    first, added = info[b"first-entry"], info.get(b"entries-added")  # since Redis 7
+    if first is not None and order_of(first[0].decode()) <= after:
+        return False
+    return first is None or added is None or int(added) > int(info[b"length"])

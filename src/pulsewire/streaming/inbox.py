@@ -17,7 +17,17 @@ class Inbox(Generic[T]):
     Feeds `put` what they read and wait for `wait_room` before they read more; takers `take`.
     """
 
-    __slots__ = ("_buffer", "_demand", "_ended", "_feeds", "_loop", "_takers", "taken_at")
+    __slots__ = (
+        "_buffer",
+        "_closed",
+        "_demand",
+        "_ended",
+        "_extra",
+        "_feeds",
+        "_loop",
+        "_takers",
+        "taken_at",
+    )
 
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
@@ -26,6 +36,8 @@ class Inbox(Generic[T]):
         self._feeds: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
         self._ended = False
+        self._closed = False
+        self._extra = 0
         self.taken_at = self._loop.time()
 
     def __len__(self) -> int:
@@ -38,10 +50,14 @@ class Inbox(Generic[T]):
 
     def room(self) -> int:
         """How many more events are wanted now."""
-        return len(self._takers) + self._demand.ahead - len(self._buffer)
+        return len(self._takers) + self._extra + self._demand.ahead - len(self._buffer)
 
     def put(self, items: list[T]) -> None:
-        """Add events, and wake as many takers."""
+        """Add events, and wake as many takers. After `close` they are left to whoever sent them."""
+        if self._closed:
+            return
+        if not self._buffer:
+            self.taken_at = self._loop.time()  # what comes now has not been left lying before
         self._buffer.extend(items)
         self._wake_takers()
 
@@ -54,24 +70,35 @@ class Inbox(Generic[T]):
                 taker.set_result(None)
         self.wake_feeds()
 
-    def clear(self) -> None:
-        """Forget what is buffered."""
+    def close(self) -> None:
+        """Nothing more is handed out, not even what is left."""
+        self._closed = True
         self._buffer.clear()
+        self.end()
 
     def stall(self) -> None:
         """Nobody takes: forget what is buffered, and hold nothing ahead for now."""
         self._buffer.clear()
         self._demand.stall()
 
-    async def take(self) -> T | None:
-        """The next event; None after the end."""
+    async def take(self, wanted: int = 1) -> T | None:
+        """The next event; None after the end.
+
+        Args:
+            wanted: how many events the caller will take at once, if there are so many.
+        """
         buffer, demand = self._buffer, self._demand
         self.taken_at = now = self._loop.time()
         demand.take(now)
-        if not buffer and not await self._wait():
-            return None
+        if not buffer:
+            self._extra += wanted - 1
+            try:
+                if not await self._wait():
+                    return None
+            finally:
+                self._extra -= wanted - 1
         item = buffer.popleft()
-        if self._feeds and len(buffer) * 2 <= demand.ahead:
+        if self._feeds and len(buffer) * 2 < demand.ahead:
             self.wake_feeds()
         return item
 
@@ -81,7 +108,7 @@ class Inbox(Generic[T]):
             return None
         self._demand.take(self._loop.time())
         item = self._buffer.popleft()
-        if self._feeds and len(self._buffer) * 2 <= self._demand.ahead:
+        if self._feeds and len(self._buffer) * 2 < self._demand.ahead:
             self.wake_feeds()
         return item
 
@@ -98,7 +125,7 @@ class Inbox(Generic[T]):
             except BaseException:
                 if taker.done() and not taker.cancelled():
                     self._wake_takers()  # it was our turn: pass it on
-                else:
+                elif taker in self._takers:  # else `put` or `end` has passed over it already
                     self._takers.remove(taker)
                 raise
         return True

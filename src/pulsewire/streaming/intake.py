@@ -106,7 +106,7 @@ class Intake(Generic[T]):
         check_count("max", limit)
         first = None
         with anyio.move_on_after(timeout):
-            first = await self.inbox.take()
+            first = await self.inbox.take(limit)
         if first is None:
             return []
         events = [first]

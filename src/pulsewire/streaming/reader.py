@@ -93,8 +93,7 @@ class Reader(Generic[T]):
     ) -> bool | None:
         intake = self._open_intake()
         intake.context.stop.set()
-        intake.inbox.clear()
-        intake.inbox.end()
+        intake.inbox.close()
         self._intake = None
         return await intake.tasks.leave(
             kind, error, trace
@@ -207,7 +206,9 @@ class Reader(Generic[T]):
         ]
         if not cursors or inbox.is_ended:
             return False
-        count = max(1, min(options.max_polled, inbox.room() // len(cursors)))
+        if (room := inbox.room()) <= 0:
+            return True
+        count = max(1, min(options.max_polled, room // len(cursors)))
         block = (
             ("BLOCK", int(min(options.block, LONGEST_BLOCK) * 1000) or 1) if options.follow else ()
         )

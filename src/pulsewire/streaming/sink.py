@@ -162,8 +162,7 @@ class Sink(Generic[T]):
 
     async def _leave(self, intake: Intake[T]) -> None:
         """Stop reading, let the acks out, and give back what was not begun."""
-        intake.inbox.clear()
-        intake.inbox.end()
+        intake.inbox.close()
         await intake.stop()
         for share in self._shares.values():
             await share.acks.wait_drained()
@@ -257,9 +256,7 @@ class Sink(Generic[T]):
 
     def stop(self) -> None:
         """Take no more events: iteration and `consume` end, `read` returns nothing. Leave the block to finish."""
-        inbox = self._open_intake().inbox
-        inbox.clear()
-        inbox.end()
+        self._open_intake().inbox.close()
 
     async def add_stream(self, stream: Stream[T], *, start: Start | None = None) -> None:
         """Share another stream, too. Its group is created at `start` (default: the sink's own) if there is none."""
@@ -346,7 +343,9 @@ class Sink(Generic[T]):
         keys = [key for key in keys if key in self._shares]
         if not keys or intake.inbox.is_ended:
             return False
-        count = max(1, min(options.max_polled, intake.inbox.room() // len(keys)))
+        if (room := intake.inbox.room()) <= 0:
+            return True
+        count = max(1, min(options.max_polled, room // len(keys)))
         no_ack = ("NOACK",) if options.no_ack else ()
         block = int(min(options.block, LONGEST_BLOCK) * 1000) or 1
         group = (
@@ -384,6 +383,12 @@ class SinkIterator(Generic[T]):
 
     def __aiter__(self) -> Self:
         return self
+
+    def __del__(
+        self,
+    ) -> None:  # the loop was left early: else nobody would get the event while the sink is open
+        if self._in_hand is not None:
+            _finish(self._in_hand)
 
     async def __anext__(self) -> Event[T]:
         if self._in_hand is not None:

@@ -1,0 +1,191 @@
+"""How values look: tables and colours on a terminal, plain lines and JSON elsewhere.
+
+Whoever prints goes through here, so that a pipe or a log file never gets a control code, a frame or a wrapped line.
+Knows nothing of streams.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "columns",
+    "err",
+    "fail",
+    "fields",
+    "how_long",
+    "how_many",
+    "how_much",
+    "is_terminal",
+    "json_document",
+    "json_line",
+    "out",
+    "readable",
+    "say",
+    "table",
+    "warn",
+]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_KIBI = 1024
+_GAP = "  "
+
+
+def is_terminal() -> bool:
+    """Whether a person looks at the output as it appears."""
+    return out.is_terminal
+
+
+def say(text: str = "", style: str = "") -> None:
+    """Print one line, whatever its length."""
+    out.print(Text(text, style=style), soft_wrap=True)
+
+
+def fail(message: str, hint: str = "") -> None:
+    """Print an error as one red line on standard error, and what can be done about it below it."""
+    err.print(Text(f"error: {message}", style="bold red"), soft_wrap=True)
+    if hint:
+        err.print(Text(f"hint: {hint}"), soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Print a warning as one line on standard error.
+
+    Where both outputs are the terminal it goes through `out`, which moves a live picture out of its way.
+    """
+    console = out if out.is_terminal and err.is_terminal else err
+    console.print(Text(f"warning: {message}", style="yellow"), soft_wrap=True)
+
+
+def json_document(value: object) -> None:
+    """Print one JSON document for programs."""
+    out.print(Text(json.dumps(value, indent=2, default=_plain_value)), soft_wrap=True)
+
+
+def json_line(value: object) -> None:
+    """Print one line of JSON, for output that has no end."""
+    out.print(Text(json.dumps(value, default=_plain_value)), soft_wrap=True)
+
+
+def table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()
+) -> None:
+    """Print a table: framed on a terminal, aligned columns elsewhere.
+
+    Args:
+        headings: The heading of each column.
+        rows: The cells, as text.
+        numbers: Headings of the columns that are aligned to the right.
+    """
+    if is_terminal():
+        framed = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in headings:
+            framed.add_column(
+                heading, justify="right" if heading in numbers else "left", overflow="fold"
+            )
+        for row in rows:
+            framed.add_row(*(Text(cell) for cell in row))
+        out.print(framed)
+        return
+    for line in columns(headings, rows, numbers=numbers):
+        say(line)
+
+
+def columns(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()
+) -> list[str]:
+    """Return the lines of a table as plain text with aligned columns."""
+    lines = [list(headings), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    return [
+        _GAP.join(
+            cell.rjust(width) if heading in numbers else cell.ljust(width)
+            for heading, cell, width in zip(headings, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def fields(pairs: Mapping[str, str]) -> None:
+    """Print names and values, one pair a line."""
+    width = max(len(name) for name in pairs)
+    for name, value in pairs.items():
+        out.print(Text.assemble((name.ljust(width), "dim"), _GAP, value), soft_wrap=True)
+
+
+def how_many(number: int | None) -> str:
+    """Return a count with separators; a dash when it is not known."""
+    return "-" if number is None else f"{number:,}"
+
+
+def how_long(seconds: float) -> str:
+    """Return a duration in the unit a person would choose."""
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def how_much(size: int | None) -> str:
+    """Return a number of bytes in the unit a person would choose; a dash when it is not known."""
+    if size is None:
+        return "-"
+    if size < _KIBI:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= _KIBI
+        if amount < _KIBI:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / _KIBI:.1f} TiB"
+
+
+def readable(payload: object) -> str:
+    """Return a payload as text for one line: UTF-8 where it is that, escaped where it is not."""
+    if isinstance(payload, bytes):
+        try:
+            return _one_line(payload.decode())
+        except UnicodeDecodeError:
+            return repr(payload)
+    if isinstance(payload, str):
+        return _one_line(payload)
+    if isinstance(payload, Mapping):
+        return " ".join(f"{name}={_quoted(readable(value))}" for name, value in payload.items())
+    return json.dumps(payload, default=_plain_value)
+
+
+def _one_line(text: str) -> str:
+    # A payload is somebody else's text: its control characters must not reach the terminal.
+    return text if text.isprintable() else repr(text)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"hex": value.hex()}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

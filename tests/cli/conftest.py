@@ -1,0 +1,85 @@
+"""The command line in tests: run in this process where its output is enough, as programs where processes matter.
+
+All of it uses an embedded server of its own, as a newcomer's first command does, in a folder that goes with the tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from typer.testing import CliRunner, Result
+
+from pulsewire.cli.app import app
+from tests.cli.programs import Programs
+
+Invoke = Callable[..., Result]
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the embedded server."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def url(home: Path) -> Iterator[str]:
+    """The embedded server, held by `pulsewire server run` for all these tests."""
+    programs = Programs({})
+    try:
+        holder = programs.pulsewire("server", "run", "--home", str(home))
+        yield holder.wait_line("listening at ").removeprefix("listening at ").split(",")[0]
+    finally:
+        programs.close()
+
+
+@pytest.fixture
+def environment(home: Path, url: str, tmp_path: Path) -> dict[str, str]:
+    """What makes the command line of a test use the embedded server, and a folder for temporary files."""
+    return {"PULSEWIRE_HOME": str(home), "TMPDIR": str(tmp_path)}
+
+
+@pytest.fixture
+def namespace(url: str) -> Iterator[str]:
+    """A namespace that nobody else uses, empty again afterwards."""
+    name = f"cli-{next(_numbers):04}"
+    yield name
+    with redis.Redis.from_url(url) as client:
+        for key in client.scan_iter(f"*{name}*"):
+            client.delete(key)
+
+
+@pytest.fixture
+def keys(url: str) -> Callable[[str], list[str]]:
+    """The keys on the server whose names contain a text."""
+
+    def look(part: str) -> list[str]:
+        with redis.Redis.from_url(url, decode_responses=True) as client:
+            return sorted(str(key) for key in client.scan_iter(f"*{part}*"))
+
+    return look
+
+
+@pytest.fixture
+def invoke(environment: dict[str, str]) -> Invoke:
+    """Runs a command to its end in this process."""
+
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(
+            app, list(arguments), input=stdin, env={"PULSEWIRE_URL": None, **environment}
+        )
+
+    return run
+
+
+@pytest.fixture
+def programs(environment: dict[str, str]) -> Iterator[Programs]:
+    """Starts programs, which end with the test."""
+    running = Programs(environment)
+    yield running
+    running.close()

@@ -1,0 +1,157 @@
+"""Every program in `examples/` runs, ends by itself, shows what it says, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.cli.programs import Programs
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+EXPECTED: dict[str, list[str]] = {
+    # A line is a regular expression; the lines come in this order.
+    "streams_quickstart": [
+        r"published \d+-\d+",
+        r'reader: user\.created \{"id": 123\}',
+        r'reader: user\.renamed \{"id": 123, "name": "Ada"\}',
+        r"mailer: user\.created at \d{4}-\d\d-\d\d, delivery 1",
+        r"mailer: user\.renamed at \d{4}-\d\d-\d\d, delivery 1",
+    ],
+    "event_sourcing": [
+        r"order\.created: Order\(status='created', total=99\.9, parcel=None\)",
+        r"order\.paid: Order\(status='paid', total=99\.9, parcel=None\)",
+        r"order\.shipped: Order\(status='shipped', total=99\.9, parcel='ZX-81'\)",
+    ],
+    "topics": [
+        r"oslo: rain",
+        r"europe: europe\.oslo rain",
+        r"europe: europe\.rome sun",
+        r"alerts: america\.lima wind",
+    ],
+    "foreign_stream": [
+        r"fields: \{'kind': 'temperature', 'celsius': '21\.5'\}",
+        r"temperature: \{'celsius': '21\.5'\}",
+        r"humidity: \{'percent': '40'\}",
+    ],
+    "ordered_consume": [
+        r"ada: basket address payment receipt",
+        r"barbara: basket address payment receipt",
+        r"edsger: basket address payment receipt",
+        r"grace: basket address payment receipt",
+        r"handled at the same time: [234]",
+    ],
+}
+IN_ANY_ORDER: dict[str, list[str]] = {
+    # Two sinks, or two streams, are not ordered between each other.
+    "fan_out": [
+        f"{sink}: {user}"
+        for sink in ("analytics", "notifications")
+        for user in ("ada", "grace", "edsger")
+    ],
+    "fan_in": [
+        "orders: order.created: order 1",
+        "payments: payment.received: 12.50 for order 1",
+        "refunds: refund.sent: 12.50 for order 1",
+    ],
+    "dead_letter": [
+        "delivery 1 of '10.00'",
+        "delivery 1 of '20.00'",
+        *(f"delivery {number} of 'a lot'" for number in (1, 2, 3)),
+        "put aside: payment 'a lot'",
+    ],
+}
+TICKETS = {"tickets_publish", "tickets_consume"}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An embedded server for these programs alone."""
+    programs = Programs({})
+    try:
+        holder = programs.pulsewire("server", "run", "--home", str(tmp_path_factory.mktemp("home")))
+        yield holder.wait_line("listening at ").removeprefix("listening at ").split(",")[0]
+    finally:
+        programs.close()
+
+
+def run(name: str, url: str) -> list[str]:
+    """Run one example to its end and return the lines it printed."""
+    ended = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py"],
+        env={**os.environ, "PULSEWIRE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stdout.splitlines()
+
+
+def ownerless_keys(url: str) -> list[str]:
+    """The keys that nobody would ever remove: those without a time to live."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return sorted(str(key) for key in client.scan_iter() if client.ttl(key) == -1)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_example_shows_what_it_says(name: str, url: str) -> None:
+    lines = run(name, url)
+    assert len(lines) == len(EXPECTED[name]), lines
+    for line, pattern in zip(lines, EXPECTED[name], strict=True):
+        assert re.fullmatch(pattern, line)
+    assert ownerless_keys(url) == []
+
+
+@pytest.mark.parametrize("name", IN_ANY_ORDER)
+def test_an_example_shows_all_it_says(name: str, url: str) -> None:
+    assert sorted(run(name, url)) == sorted(IN_ANY_ORDER[name])
+    assert ownerless_keys(url) == []
+
+
+def test_a_sink_of_its_own_keeps_the_order_of_the_stream(url: str) -> None:
+    lines = run("fan_out", url)
+    for sink in ("analytics", "notifications"):
+        assert [line for line in lines if line.startswith(sink)] == [
+            f"{sink}: {user}" for user in ("ada", "grace", "edsger")
+        ]
+
+
+def test_the_article_runs_in_two_programs(url: str) -> None:
+    """3,000 lines from the publisher; a consumer that handles, waits, and ends with Ctrl-C."""
+    programs = Programs({"PULSEWIRE_URL": url})
+    try:
+        consumer = programs.script(EXAMPLES / "tickets_consume.py")
+        consumer.wait_line("Connected to Redis server")
+        publisher = programs.script(EXAMPLES / "tickets_publish.py")
+        assert publisher.wait_end() == 0, publisher.output
+        assert len(publisher.lines) == 3002
+        for _ in range(10):
+            consumer.wait_line("Handling new ticket id : ")
+        consumer.send(signal.SIGINT)
+        assert consumer.wait_end() == 0, consumer.output
+        assert "Traceback" not in consumer.output
+        with redis.Redis.from_url(url, decode_responses=True) as client:
+            assert client.xlen("tickets") == 3000
+            assert [group["name"] for group in client.xinfo_groups("tickets")] == [
+                "tickets-consumer-group"
+            ]
+            client.flushall()
+    finally:
+        programs.close()
+
+
+def test_every_example_of_this_kind_is_run() -> None:
+    """A new example must be added above, or be run by a test of its own."""
+    found = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert found == EXPECTED.keys() | IN_ANY_ORDER.keys() | TICKETS

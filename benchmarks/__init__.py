@@ -1,0 +1,17 @@
+"""How fast pulsewire is, side by side with what one would use instead.
+
+`python -m benchmarks` starts one private server and measures every *path* (adding events, a sink
+with acknowledgements, ...) for every *contender* (pulsewire, plain redis-py, a bare probe, a Go
+program) in turn: A B C, A B C, ... so that a slow minute of the machine hits all of them. Each
+contender is a process of its own; beside its rate stands the CPU that it and the server spent on
+one operation, which is the steadier figure.
+
+* `plan` has the words (path, contender, target), `streams` the paths of the stream block;
+* `server` is the private server, `contender_process` one running contender, `session` the rounds;
+* `results` turns samples into medians and verdicts, `report` and `markdown` print them;
+* `contenders/` and `go/` are the programs that are measured.
+
+What the figures mean and what the choices were: `docs/decisions/0005-benchmarks.md`.
+"""
+
+from __future__ import annotations

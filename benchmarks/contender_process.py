@@ -1,0 +1,135 @@
+"""One running contender, seen from outside: start, signal, outcome, end.
+
+The contract is in `contenders/contract.py`. A contender that fails, hangs or speaks nonsense raises
+`ContenderFailed` with what it said; no process outlives its block.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from select import select
+from typing import Any, Final, Self
+
+from benchmarks.plan import Program
+
+START_SECONDS: Final = 30.0
+END_SECONDS: Final = 10.0
+"""A contender that has reported may still close its connections."""
+ROOT: Final = Path(__file__).parent.parent
+MODULES: Final = {
+    Program.PULSEWIRE: "benchmarks.contenders.ours",
+    Program.PLAIN: "benchmarks.contenders.plain_redis",
+    Program.PROBE: "benchmarks.contenders.probe",
+}
+
+
+class ContenderFailed(Exception):
+    """A contender could not be measured; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a contender reports of its measured region."""
+
+    operations: int
+    seconds: float
+    cpu_seconds: float
+    samples_ms: tuple[float, ...] = ()
+
+
+class ContenderProcess:
+    """A contender; leaving its `with` block ends the process, whatever it is doing."""
+
+    def __init__(self, program: list[str], arguments: list[str]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self._unread = b""
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            [*program, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._process.wait(0.0 if failure else END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._errors.close()
+
+    def wait_ready(self) -> None:
+        """Return when the contender has prepared everything."""
+        if not self._line(START_SECONDS).get("ready"):
+            raise ContenderFailed("it did not say that it is ready")
+
+    def signal(self) -> None:
+        """Tell it to begin (or, when idle, to end)."""
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe, see __init__
+        try:
+            self._process.stdin.write(b"go\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise ContenderFailed(self._last_words()) from None
+
+    def outcome(self, seconds: float) -> Outcome:
+        """Its result, for which one waits at most so long."""
+        line = self._line(seconds)
+        return Outcome(
+            int(line["operations"]),
+            float(line["seconds"]),
+            float(line["cpu_seconds"]),
+            tuple(line.get("samples_ms") or ()),
+        )
+
+    def _line(self, seconds: float) -> dict[str, Any]:
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe, see __init__
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select([self._process.stdout], [], [], left)[0]:
+                raise ContenderFailed(f"no answer within {seconds:.0f} s {self._last_words()}")
+            piece = os.read(self._process.stdout.fileno(), 1 << 20)
+            if not piece:
+                self._process.wait()
+                raise ContenderFailed(self._last_words())
+            self._unread += piece
+        line, _, self._unread = self._unread.partition(b"\n")
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ContenderFailed(f"it said {line[:200]!r}")
+        return found
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        # An exception group ends with frames of ASCII art; the last line with words says most.
+        said = [line.strip(" |+-") for line in lines]
+        return next((line for line in reversed(said) if line), "it ended without a word")
+
+
+def command_of(program: Program, go_binary: Path | None) -> list[str]:
+    """How a program is started."""
+    if program is Program.GO:
+        if go_binary is None:
+            raise ContenderFailed("not built")
+        return [str(go_binary)]
+    return [sys.executable, "-m", MODULES[program]]

@@ -1,0 +1,227 @@
+"""The rounds of a run: every contender of a path in turn, again and again, on one server.
+
+Around the measured region of each contender stand two samples of the server's CPU and of the whole
+machine's, so that each rate comes with what it cost on both sides and with how much of the machine
+somebody else was using.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Final
+
+from benchmarks.contender_process import (
+    ContenderFailed,
+    ContenderProcess,
+    Outcome,
+    command_of,
+)
+from benchmarks.contenders.contract import EVENT_NAME
+from benchmarks.golang import GoPeer
+from benchmarks.plan import PAYLOAD_BYTES, Contender, Form, Measure, Path, Shape
+from benchmarks.results import PathResult, Row, Sample, percentile
+from benchmarks.server import Server
+
+RUN_SECONDS: Final = 60.0
+"""A contender that takes longer than this has failed."""
+SETTLE_SECONDS: Final = 1.0
+"""An idle process may still be finishing its start."""
+CORES: Final = os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The counters around a measured region, all in seconds."""
+
+    now: float
+    server: float
+    machine: float | None
+
+    @classmethod
+    def read(cls, server: Server) -> Clocks:
+        """The counters at this moment."""
+        return cls(time.perf_counter(), server.cpu_seconds(), machine_seconds())
+
+
+def machine_seconds() -> float | None:
+    """CPU time that the whole machine has spent, or None where that cannot be read."""
+    stat = FilePath("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _, _, irq, softirq, steal, *_ = (
+        int(value) for value in stat.read_text().splitlines()[0].split()[1:]
+    )
+    ticks = user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+class Session:
+    """Measures paths on one server."""
+
+    def __init__(self, server: Server, form: Form, go: GoPeer) -> None:
+        self._server = server
+        self._form = form
+        self._go = go
+        self._run = 0
+        self._loaded: set[str] = set()
+
+    def measure(self, path: Path, advance: Callable[[str], None]) -> PathResult:
+        """All rounds of one path; `advance` hears of each contender before it runs."""
+        rows = {contender.label: Row(contender.label) for contender in path.contenders}
+        for _ in range(self.rounds_of(path)):
+            for contender in path.contenders:
+                advance(f"{path.title}: {contender.label}")
+                row = rows[contender.label]
+                # One failure says enough: the other rounds would only repeat it.
+                if row.failure:
+                    continue
+                try:
+                    row.samples.append(self._sample(contender))
+                except ContenderFailed as failed:
+                    row.failure = str(failed)
+        return PathResult(path, rows)
+
+    def rounds_of(self, path: Path) -> int:
+        """How often each contender of the path runs; counting commands needs no repetition."""
+        counted = all(contender.shape is Shape.IDLE for contender in path.contenders)
+        return 1 if counted else self._form.rounds
+
+    def steps(self, paths: Sequence[Path]) -> int:
+        """How many contenders will run in all."""
+        return sum(self.rounds_of(path) * len(path.contenders) for path in paths)
+
+    def _sample(self, contender: Contender) -> Sample:
+        self._run += 1
+        match contender.shape:
+            case Shape.LOAD:
+                return self._load(contender)
+            case Shape.DRAIN:
+                return self._drain(contender)
+            case Shape.PAIR | Shape.SPACED:
+                return self._latency(contender)
+            case Shape.IDLE:
+                return self._idle(contender)
+
+    def _start(
+        self, contender: Contender, stream: str, *, role: str = "", events: int = 0
+    ) -> ContenderProcess:
+        arguments: dict[str, str | int | float] = {
+            "url": self._server.url,
+            "stream": stream,
+            "group": f"bench-{self._run}",
+            "seconds": self._form.load_seconds,
+            "events": events,
+            "payload": PAYLOAD_BYTES,
+            "seed": self._run,
+            **contender.options,
+        }
+        command = [role or contender.role]
+        for name, value in arguments.items():
+            command += [f"--{name}", str(value)]
+        return ContenderProcess(command_of(contender.program, self._go.binary), command)
+
+    def _load(self, contender: Contender) -> Sample:
+        stream = f"bench-load-{self._run}"
+        with self._start(contender, stream) as process:
+            process.wait_ready()
+            before = Clocks.read(self._server)
+            process.signal()
+            outcome = process.outcome(RUN_SECONDS)
+            sample = self._costs(before, outcome, outcome.cpu_seconds)
+        self._server.client.delete(f"pulse:stream:{stream}")
+        return sample
+
+    def _drain(self, contender: Contender) -> Sample:
+        events = int(contender.events * self._form.drain_scale)
+        stream = f"bench-drain-{events}"
+        key = f"pulse:stream:{stream}"
+        if key not in self._loaded:
+            self._server.load(key, events, b"x" * PAYLOAD_BYTES, EVENT_NAME)
+            self._loaded.add(key)
+        with self._start(contender, stream, events=events) as process:
+            process.wait_ready()
+            before = Clocks.read(self._server)
+            process.signal()
+            outcome = process.outcome(RUN_SECONDS)
+            sample = self._costs(before, outcome, outcome.cpu_seconds)
+            pending = self._server.pending(key)
+        self._server.drop_groups(key)
+        if pending or outcome.operations != events:
+            raise ContenderFailed(
+                f"{outcome.operations} of {events} events were handled, {pending} left pending"
+            )
+        return sample
+
+    def _latency(self, contender: Contender) -> Sample:
+        stream = f"bench-latency-{self._run}"
+        events = self._form.latency_events
+        with ExitStack() as stack:
+            receiver = stack.enter_context(self._start(contender, stream, events=events))
+            receiver.wait_ready()
+            sender = receiver
+            if contender.shape is Shape.PAIR:
+                sender = stack.enter_context(
+                    self._start(contender, stream, role="publish", events=events)
+                )
+                sender.wait_ready()
+                receiver.signal()
+            before = Clocks.read(self._server)
+            sender.signal()
+            outcome = received = sender.outcome(RUN_SECONDS)
+            cpu = outcome.cpu_seconds
+            if receiver is not sender:
+                received = receiver.outcome(RUN_SECONDS)
+                cpu += received.cpu_seconds
+            sample = self._costs(before, outcome, cpu)
+        self._server.client.delete(f"pulse:stream:{stream}")
+        if len(received.samples_ms) != events:
+            raise ContenderFailed(f"{len(received.samples_ms)} of {events} events arrived")
+        found: dict[Measure, float] = dict(sample)
+        # The rate is that of the pauses and says nothing.
+        del found[Measure.RATE]
+        found[Measure.P50_MS] = percentile(received.samples_ms, 0.50)
+        found[Measure.P99_MS] = percentile(received.samples_ms, 0.99)
+        return found
+
+    def _idle(self, contender: Contender) -> Sample:
+        stream = f"bench-idle-{self._run}"
+        with self._start(contender, stream) as process:
+            process.wait_ready()
+            process.signal()
+            time.sleep(SETTLE_SECONDS)
+            before, counts = Clocks.read(self._server), self._server.command_counts()
+            time.sleep(self._form.idle_seconds)
+            after, later = Clocks.read(self._server), self._server.command_counts()
+            process.signal()
+            process.outcome(RUN_SECONDS)
+        seen = {name: later[name] - counts.get(name, 0) for name in later}
+        # The session itself has asked for INFO; nobody else on this server does.
+        seen.pop("info", None)
+        seconds = after.now - before.now
+        return {
+            Measure.COMMANDS: sum(seen.values()) / seconds,
+            **self._foreign(before, after, 0.0),
+        }
+
+    def _costs(self, before: Clocks, outcome: Outcome, client_cpu: float) -> Sample:
+        after = Clocks.read(self._server)
+        if not outcome.operations or not outcome.seconds:
+            raise ContenderFailed("it did nothing")
+        return {
+            Measure.RATE: outcome.operations / outcome.seconds,
+            Measure.CLIENT_US: client_cpu / outcome.operations * 1e6,
+            Measure.SERVER_US: (after.server - before.server) / outcome.operations * 1e6,
+            **self._foreign(before, after, client_cpu),
+        }
+
+    def _foreign(self, before: Clocks, after: Clocks, client_cpu: float) -> Sample:
+        if before.machine is None or after.machine is None:
+            return {}
+        others = after.machine - before.machine - client_cpu - (after.server - before.server)
+        whole = (after.now - before.now) * CORES
+        return {Measure.FOREIGN: max(0.0, others / whole)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self
+
+from typing_extensions import TypeVar
 
 from pulsewire._redis.blocking import LONGEST_BLOCK, BlockingConnection
 from pulsewire.errors import Closed, DecodeError
@@ -18,7 +20,7 @@ from pulsewire.streaming.wire import Event, RawFields
 if TYPE_CHECKING:
     from pulsewire.streaming.stream import Stream
 
-T = TypeVar("T")
+T = TypeVar("T", default=bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

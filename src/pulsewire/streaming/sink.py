@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 import anyio
+from typing_extensions import TypeVar
 
 from pulsewire._core.checks import check_count, check_name, check_seconds
 from pulsewire._core.ids import new_ulid
@@ -38,7 +39,7 @@ from pulsewire.streaming.wire import Event
 if TYPE_CHECKING:
     from pulsewire.streaming.stream import Stream
 
-T = TypeVar("T")
+T = TypeVar("T", default=bytes)
 
 CLOSING_PATIENCE = 5.0
 """Seconds that leaving a sink may take to tell the server; what it could not tell, others find out after ack_grace."""

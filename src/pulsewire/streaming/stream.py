@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, overload
+
+from typing_extensions import TypeVar
 
 from pulsewire._core.checks import check_count
 from pulsewire._core.hooks import Hooks
@@ -30,7 +32,7 @@ from pulsewire.streaming.source import Source
 from pulsewire.streaming.store import StreamStore
 from pulsewire.streaming.wire import EntryFormat, Event, NewEvent, StreamInfo
 
-T = TypeVar("T")
+T = TypeVar("T", default=bytes)
 
 
 class Stream(Generic[T]):

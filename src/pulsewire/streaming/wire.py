@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
 import msgspec
+from typing_extensions import TypeVar
 
 from pulsewire._core.codecs import Codec
 from pulsewire.errors import DecodeError, InvalidName, InvalidOption
 
-T = TypeVar("T")
+T = TypeVar("T", default=bytes)
 RawFields = Sequence[bytes]
 """The fields of an entry as the server sends them: name, value, name, value..."""
 
@@ -136,6 +137,8 @@ class PulseFormat(Generic[T]):
             fields += ("t", _text("topic", topic))
             size += len(topic)
         if headers:
+            if not isinstance(headers, Mapping):
+                raise TypeError(f"headers are a mapping, not {type(headers).__name__}")
             for key, value in headers.items():
                 if not key:
                     raise InvalidName("header", key, "it is empty")
@@ -146,13 +149,13 @@ class PulseFormat(Generic[T]):
     def _check_name(self, name: str) -> None:
         if not isinstance(name, str) or not name:
             raise InvalidName("event", name, "a string is needed that is not empty")
-        _text("event name", name).encode()
+        _text("event", name)
         if len(self._known_names) < 1000:
             self._known_names.add(name)
 
     def topic(self, raw: RawFields) -> str:
         """Field `t`, or the empty string."""
-        for index in range(4, len(raw) - 1, 2):
+        for index in range(0, len(raw) - 1, 2):  # Go writes it third, others may not
             if raw[index] == TOPIC:
                 return raw[index + 1].decode(errors="replace")
         return ""
@@ -163,7 +166,7 @@ class PulseFormat(Generic[T]):
         try:
             if raw[0] == NAME and raw[2] == PAYLOAD:
                 name, payload = raw[1].decode(), self._codec.decode(raw[3])
-                if len(raw) > 4 and raw[4] != REQUEST:
+                if len(raw) > 6 or (len(raw) > 4 and raw[4] != REQUEST):
                     topic, headers = _extras(raw, 4)
                 return name, topic, payload, headers
         except IndexError:
@@ -250,7 +253,10 @@ class Fields:
             )
         for key, value in payload.items():
             self._check_field(key, value)
-            fields += (key, value)
+            fields += (
+                _text("field", key),
+                _text("field", value) if isinstance(value, str) else value,
+            )
         if not fields:
             raise InvalidOption("payload", payload, "an entry needs at least one field")
         return fields, sum(len(item) if isinstance(item, (str, bytes)) else 8 for item in fields)
@@ -293,6 +299,11 @@ def _text_of(values: Mapping[bytes, bytes], key: str | None) -> str:
 def _text(what: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a {what} is str, not {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidName(what, value, "it cannot be written as UTF-8") from error
     return value
 
 

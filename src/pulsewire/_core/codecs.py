@@ -56,7 +56,10 @@ class TextCodec:
         """UTF-8."""
         if not isinstance(value, str):
             raise TypeError(f"a payload of this stream is str, not {type(value).__name__}")
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise TypeError(f"this text cannot be written as UTF-8: {error}") from error
 
     def decode(self, data: bytes) -> str:
         """From UTF-8."""
@@ -79,14 +82,14 @@ class TypedCodec(Generic[T]):
         """JSON."""
         try:
             return self._encoder.encode(value)
-        except (TypeError, msgspec.MsgspecError, UnicodeEncodeError) as error:
+        except (TypeError, msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
             raise TypeError(f"this payload cannot be written as JSON: {error}") from error
 
     def decode(self, data: bytes) -> T:
         """From JSON, checked against the type."""
         try:
             value: T = self._decoder.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError("JSON", str(error)) from error
         return value
 

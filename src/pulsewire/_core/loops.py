@@ -19,7 +19,7 @@ from pulsewire._core.hooks import Hooks
 from pulsewire.errors import AuthenticationFailed, OutcomeUnknown, ServerFull, ServerUnavailable
 
 PASSING = (ServerUnavailable, OutcomeUnknown, AuthenticationFailed, ServerFull)
-LASTING = 3
+LASTING = 4
 """Failures in a row after which trouble is worth a WARNING, and again each time their number has doubled."""
 RETRY_BASE = 0.05
 RETRY_CAP = 2.0

@@ -1,0 +1,196 @@
+"""An owner's background tasks: which error comes out of its block, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import anyio
+import pytest
+
+from pulsewire._core.tasks import OwnedTasks
+
+
+class Owner:
+    """The smallest owner: as hubs, readers and sinks do it."""
+
+    def __init__(self) -> None:
+        self.tasks = OwnedTasks()
+
+    async def __aenter__(self) -> Self:
+        await self.tasks.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return await self.tasks.leave(kind, error, trace)
+
+
+async def fail(error: BaseException) -> None:
+    raise error
+
+
+async def test_leaving_the_block_ends_every_task() -> None:
+    ended = []
+
+    async def duty(number: int) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(number)
+
+    async with Owner() as owner:
+        for number in range(3):
+            owner.tasks.start_soon(duty, number)
+        await anyio.lowlevel.checkpoint()
+    assert sorted(ended) == [0, 1, 2]
+
+
+async def test_error_of_the_user_comes_out_as_it_is() -> None:
+    """Not inside an ExceptionGroup: `except KeyError` around the block works."""
+    with pytest.raises(KeyError) as caught:
+        async with Owner() as owner:
+            owner.tasks.start_soon(anyio.sleep_forever)
+            raise KeyError("mine")
+    assert caught.value.args == ("mine",)
+
+
+async def test_error_of_a_background_task_comes_out_as_the_one_error_it_was() -> None:
+    """It ends the block wherever that waits."""
+    failure = OSError("background")
+    with pytest.raises(OSError, match="background") as caught:
+        async with Owner() as owner:
+            owner.tasks.start_soon(fail, failure)
+            await anyio.sleep_forever()
+    assert caught.value is failure
+
+
+async def test_background_error_while_leaving_comes_out_too() -> None:
+    """A task that fails when it is told to end is not silent about it."""
+
+    async def bad_ending() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise OSError("while ending")
+
+    with pytest.raises(OSError, match="while ending"):
+        async with Owner() as owner:
+            owner.tasks.start_soon(bad_ending)
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_several_background_errors_come_out_as_a_group() -> None:
+    """Nothing is hidden when it is more than one."""
+
+    async def fail_when_ending() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ValueError("second")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with Owner() as owner:
+            owner.tasks.start_soon(fail_when_ending)
+            await anyio.lowlevel.checkpoint()
+            owner.tasks.start_soon(fail, OSError("first"))
+            await anyio.sleep_forever()
+    assert {type(error) for error in caught.value.exceptions} == {OSError, ValueError}
+
+
+async def test_when_both_fail_the_users_error_wins_and_notes_the_other() -> None:
+    async def bad_ending() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise OSError("background")
+
+    with pytest.raises(KeyError) as caught:
+        async with Owner() as owner:
+            owner.tasks.start_soon(bad_ending)
+            await anyio.lowlevel.checkpoint()
+            raise KeyError("mine")
+    assert any("background" in note for note in caught.value.__notes__)
+
+
+async def test_outer_cancellation_passes_through() -> None:
+    """Whoever cancelled the block sees it end as cancelled, with its tasks."""
+    ended = anyio.Event()
+
+    async def duty() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    with anyio.CancelScope() as scope:
+        async with Owner() as owner:
+            owner.tasks.start_soon(duty)
+            await anyio.lowlevel.checkpoint()
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert ended.is_set()
+
+
+async def test_cancellation_of_the_asyncio_task_passes_through() -> None:
+    async def block() -> None:
+        async with Owner() as owner:
+            owner.tasks.start_soon(anyio.sleep_forever)
+            await anyio.sleep_forever()
+
+    task = asyncio.create_task(block())
+    await anyio.wait_all_tasks_blocked()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+async def test_timeout_around_the_block_is_a_timeout() -> None:
+    with pytest.raises(TimeoutError):
+        with anyio.fail_after(0.01):
+            async with Owner() as owner:
+                owner.tasks.start_soon(anyio.sleep_forever)
+                await anyio.sleep_forever()
+
+
+async def test_user_catches_the_cancellation_of_his_own_scope_inside_the_block() -> None:
+    """A cancel scope within the block is none of the owner's business."""
+    async with Owner() as owner:
+        owner.tasks.start_soon(anyio.sleep_forever)
+        with anyio.move_on_after(0.001) as scope:
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+async def test_exception_group_of_the_user_is_not_unwrapped() -> None:
+    mine = ExceptionGroup("mine", [ValueError("inner")])
+    with pytest.raises(ExceptionGroup) as caught:
+        async with Owner():
+            raise mine
+    assert caught.value is mine
+
+
+async def test_owners_nest() -> None:
+    """An error in the inner block passes the outer one unchanged."""
+    with pytest.raises(KeyError, match="inner"):
+        async with Owner() as outer, Owner() as inner:
+            outer.tasks.start_soon(anyio.sleep_forever)
+            inner.tasks.start_soon(anyio.sleep_forever)
+            raise KeyError("inner")
+
+
+async def test_tasks_are_started_only_between_enter_and_leave() -> None:
+    owner = Owner()
+    with pytest.raises(AssertionError, match="between enter and leave"):
+        owner.tasks.start_soon(anyio.sleep_forever)
+    async with owner:
+        pass
+    with pytest.raises(AssertionError, match="between enter and leave"):
+        owner.tasks.start_soon(anyio.sleep_forever)

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from pulsewire._redis.lane import open_connection
+from pulsewire._redis.lane import Lane, open_connection
 from pulsewire._redis.link import Link
 from pulsewire._redis.pipeline import Argument, JoinedConnection
 from pulsewire._redis.translate import ReplyError, Verdict, from_reply, verdict
@@ -35,6 +35,8 @@ class BlockingConnection:
         self._link = link
         self._key = key
         self._connection: JoinedConnection | None = None
+        self._lane: Lane | None = None
+        self._asked: Lane | None = None  # where a key of a half-moved slot is, until the connection is dropped
         self._is_blocked = False
 
     async def open(self, within: float) -> bool:
@@ -45,11 +47,13 @@ class BlockingConnection:
         """
         if self._connection is not None and self._connection.is_usable:
             return False
-        lane = await self._link.lane_for(self._key, within)
+        lane = self._asked or await self._link.lane_for(self._key, within)
+        self._lane, told = lane, self._asked
+        self._asked = None
         connection, _info = await open_connection(
             lane.door, master_only=True, silence=LONGEST_BLOCK + SILENCE_MARGIN
         )
-        self._connection = connection
+        self._connection, self._asked = connection, told
         return True
 
     async def call(self, *command: Argument) -> Any:
@@ -67,9 +71,11 @@ class BlockingConnection:
             raise AssertionError("a blocking connection is opened before it is used")
         self._is_blocked = True
         try:
+            if self._asked is not None:  # in the same write as the command; it holds for the next one only
+                connection.submit_unheard(("ASKING",))
             return await connection.submit(command)
         except ConnectionLost:
-            self._connection = None
+            self._connection = self._asked = None
             raise
         except ReplyError as error:
             return self._refused(error, str(command[0]), connection)
@@ -80,9 +86,13 @@ class BlockingConnection:
         if error.code == "UNBLOCKED":  # forced off: a failover, or the key is gone
             self._drop("the server ended the block")
             raise NotReady(connection.address, 0.0, error.text) from error
-        if verdict(error) is Verdict.RAISE:
+        what = verdict(error)
+        if what is Verdict.RAISE:
             raise from_reply(error, name, connection.address) from error
         self._drop(error.code)
+        if what is Verdict.REDIRECT and self._lane is not None:
+            told = self._link.redirect(error, self._lane)
+            self._asked = told if error.code == "ASK" else None
         raise NotReady(connection.address, 0.0, error.text) from error
 
     async def unblock(self) -> None:
@@ -102,4 +112,4 @@ class BlockingConnection:
     def _drop(self, reason: str) -> None:
         if self._connection is not None:
             self._connection.lose(reason)
-            self._connection = None
+            self._connection = self._asked = None

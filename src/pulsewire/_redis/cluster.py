@@ -114,7 +114,7 @@ class ClusterLink(Link):
             await self._learn()
             await anyio.sleep(min(backoff.next_pause(), max(deadline - clock.monotonic(), 0.0)))
 
-    def _redirect(self, error: ReplyError, lane: Lane) -> Lane | None:
+    def redirect(self, error: ReplyError, lane: Lane) -> Lane | None:
         asked = next(
             (node for node, known in self._lanes.items() if known is lane), NodeAddress("", 0)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import redis
@@ -44,7 +44,7 @@ class Door(Protocol):
 class PoolDoor:
     """Makes connections as a redis-py pool does; with Sentinel that includes finding the master."""
 
-    pool: ConnectionPool
+    pool: ConnectionPool = field(repr=False)
     address: str
 
     async def open(self) -> Any:
@@ -58,7 +58,7 @@ class NodeDoor:
 
     node: NodeAddress
     connection_class: type
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)
 
     @property
     def address(self) -> str:
@@ -100,7 +100,7 @@ class ClusterDoors:
 
     startup: tuple[NodeAddress, ...]
     connection_class: type
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)
     shown: str
     remap: Any = None
 

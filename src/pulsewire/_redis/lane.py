@@ -37,6 +37,7 @@ SILENCE = 4.0
 RECONNECT_CAP = 2.0
 """Upper bound of a pause between attempts: consuming goes on within 5 s of the server being there again."""
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
+_GREETING = {b"server", b"version", b"id", b"mode", b"role"}
 HOPELESS = (AuthenticationFailed, InvalidTarget, PermissionDenied, ServerTooOld)
 """Errors of opening that trying again does not mend."""
 
@@ -112,6 +113,8 @@ async def open_connection(
         connection.lose("opening was given up")
         raise
     try:
+        if not isinstance(greeting, dict) or not greeting.keys() >= _GREETING:
+            raise ServerUnavailable(door.address, 0.0, "it does not answer HELLO as Redis does")
         info = read_greeting(greeting)
         if master_only and info.role not in ("master", "primary"):
             raise ServerUnavailable(

@@ -129,7 +129,7 @@ class Link(ABC):
         """
 
     @abstractmethod
-    def _redirect(self, error: ReplyError, lane: Lane) -> Lane | None:
+    def redirect(self, error: ReplyError, lane: Lane) -> Lane | None:
         """Learn from MOVED or ASK. The lane to use for this one command, or None for the owner by the map."""
 
     @abstractmethod
@@ -329,7 +329,7 @@ class Link(ABC):
         if what is Verdict.REDIRECT:
             pause = backoff.next_pause() if backoff.attempts >= FREE_REDIRECTIONS else 0.0
             backoff.attempts += 1
-            lane = self._redirect(error, trouble.lane)
+            lane = self.redirect(error, trouble.lane)
             return _Plan(command, lane, asking=error.code == "ASK", pause=pause)
         if what is Verdict.MOVE_ON:
             trouble.lane.leave(trouble.connection)

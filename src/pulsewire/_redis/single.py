@@ -60,7 +60,7 @@ class SingleLink(Link):
         await self._only.ready(within)
         return self._only
 
-    def _redirect(self, error: ReplyError, lane: Lane) -> Lane | None:
+    def redirect(self, error: ReplyError, lane: Lane) -> Lane | None:
         raise InvalidTarget(
             self.shown, f"the server answered {error.text!r}; use redis+cluster://host:port"
         ) from error

@@ -48,6 +48,8 @@ def parse_redirection(reply: str, asked: NodeAddress) -> Redirection | None:
     try:
         slot, _, where = rest.partition(" ")
         host, _, port = where.split(" ")[0].rpartition(":")
+        if not 0 <= int(slot) < SLOT_COUNT:
+            return None
         return Redirection(kind, int(slot), NodeAddress(host.strip("[]") or asked.host, int(port)))
     except ValueError:
         return None

@@ -9,7 +9,7 @@ import enum
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.connection import SSLConnection, parse_url
 
@@ -21,8 +21,10 @@ SCHEMES = (
 )
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
-_SECRET_IN_URL = re.compile(r"(?<=://)([^/@]*:)[^/]*(?=@)")
+# From the first colon to the last @, whatever is between: a password may hold characters that should have been encoded.
+_SECRET_IN_URL = re.compile(r"((?:^|://)(?!/)[^:]*:)(?!//).*(?=@)", re.DOTALL)
 _SECRET_IN_QUERY = re.compile(r"((?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+_SECONDS = ("socket_timeout", "socket_connect_timeout")
 
 
 class Topology(enum.Enum):
@@ -50,8 +52,8 @@ class Target:
     shown: str
     hosts: tuple[tuple[str, int], ...] = ()
     service: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    sentinel_options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
+    sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
     tls: bool = False
 
 
@@ -80,14 +82,15 @@ def parse_target(url: str) -> Target:
     if base == "unix":
         if way:
             raise InvalidTarget(shown, "a Unix socket is one server, neither cluster nor sentinel")
-        return _parse_unix(url, shown)
+        return _parse_unix(rest, shown)
     tls = base in ("rediss", "valkeys")
+    credentials, rest = _split_credentials(rest, shown)
     hosts, single = _split_hosts(
         rest, shown, DEFAULT_SENTINEL_PORT if way == "sentinel" else DEFAULT_PORT
     )
     if way == "sentinel":
-        return _parse_sentinel(single, hosts, shown, tls=tls)
-    options = _parse_options("rediss" if tls else "redis", single, shown)
+        return _parse_sentinel(single, hosts, credentials, shown, tls=tls)
+    options = _parse_options("rediss" if tls else "redis", single, shown) | credentials
     if way == "cluster":
         if options.pop("db", 0):
             raise InvalidTarget(shown, "a cluster has only database 0")
@@ -97,36 +100,55 @@ def parse_target(url: str) -> Target:
     return Target(Topology.STANDALONE, shown, hosts, options=options, tls=tls)
 
 
-def _parse_unix(url: str, shown: str) -> Target:
-    options = _checked_parse(url, shown)
-    if not options.get("path"):
+def _parse_unix(rest: str, shown: str) -> Target:
+    credentials, path = _split_credentials(rest, shown)
+    if not path.startswith("/"):
         raise InvalidTarget(
             shown, "the path of the socket is missing, as in unix:///run/valkey.sock"
         )
+    options = _checked_parse(f"unix://{path}", shown) | credentials
     options.pop("connection_class", None)
     return Target(Topology.STANDALONE, shown, options=options)
 
 
 def _parse_sentinel(
-    single: str, hosts: tuple[tuple[str, int], ...], shown: str, *, tls: bool
+    single: str,
+    hosts: tuple[tuple[str, int], ...],
+    credentials: dict[str, Any],
+    shown: str,
+    *,
+    tls: bool,
 ) -> Target:
-    authority, _, tail = single.partition("/")
-    path, question, query = tail.partition("?")
+    address, _, tail = single.partition("/")
+    path, _, query = tail.partition("?")
     service, _, db = path.strip("/").partition("/")
     if not service:
         raise InvalidTarget(
             shown, "the name of the master is missing, as in redis+sentinel://h1:26379/mymaster"
         )
-    options = _parse_options(
-        "rediss" if tls else "redis", f"{authority}/{db}{question}{query}", shown
+    base, prefix, words = "rediss" if tls else "redis", "sentinel_", query.split("&")
+    own = "&".join(word for word in words if not word.startswith(prefix))
+    guards = "&".join(word.removeprefix(prefix) for word in words if word.startswith(prefix))
+    return Target(
+        Topology.SENTINEL,
+        shown,
+        hosts,
+        unquote(service),
+        _parse_options(base, f"{address}/{db}?{own}", shown) | credentials,
+        _parse_options(base, f"{address}?{guards}", shown),
+        tls,
     )
-    prefix = "sentinel_"
-    sentinel_options = {
-        name.removeprefix(prefix): options.pop(name)
-        for name in list(options)
-        if name.startswith(prefix)
-    }
-    return Target(Topology.SENTINEL, shown, hosts, service, options, sentinel_options, tls)
+
+
+def _split_credentials(rest: str, shown: str) -> tuple[dict[str, Any], str]:
+    """User and password, and the rest without them: redis-py's parser could quote them in its messages."""
+    end = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+    if "#" in rest or (end and "@" in rest[end:]):
+        raise InvalidTarget(shown, "the characters / ? # @ in user, password or options are written %2F %3F %23 %40")
+    userinfo, _, listed = rest[:end].rpartition("@")
+    user, _, password = userinfo.partition(":")
+    named = {"username": unquote(user), "password": unquote(password)}
+    return {name: value for name, value in named.items() if value}, listed + rest[end:]
 
 
 def _split_hosts(
@@ -134,8 +156,7 @@ def _split_hosts(
 ) -> tuple[tuple[tuple[str, int], ...], str]:
     """The addresses of a URL, and the rest with its first address alone, for redis-py's parser."""
     end = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
-    authority, tail = rest[:end], rest[end:]
-    user, at, listed = authority.rpartition("@")
+    listed, tail = rest[:end], rest[end:]
     hosts = []
     for item in listed.split(","):
         try:
@@ -146,12 +167,12 @@ def _split_hosts(
         if not parts.hostname and (item or "," in listed):
             raise InvalidTarget(shown, f"{item!r} is no host:port")
         hosts.append((parts.hostname or "localhost", default_port if port is None else port))
-    return tuple(hosts), f"{user}{at}{listed.split(',')[0]}{tail}"
+    return tuple(hosts), f"{listed.split(',')[0]}{tail}"
 
 
 def _parse_options(scheme: str, single: str, shown: str) -> dict[str, Any]:
     path = single.partition("?")[0].partition("/")[2].strip("/")
-    if path and not path.isdigit():
+    if path and not (path.isascii() and path.isdigit()):
         raise InvalidTarget(shown, f"{path!r} is no database number")
     options = _checked_parse(f"{scheme}://{single}", shown)
     for name in ("host", "port"):
@@ -163,6 +184,10 @@ def _parse_options(scheme: str, single: str, shown: str) -> dict[str, Any]:
 
 def _checked_parse(url: str, shown: str) -> dict[str, Any]:
     try:
-        return dict(parse_url(url))
+        options: dict[str, Any] = dict(parse_url(url))
     except ValueError as error:
         raise InvalidTarget(shown, str(error)) from None
+    for name in _SECONDS:
+        if not 0.0 < options.get(name, 1.0) < 1e10:
+            raise InvalidTarget(shown, f"{name} is a positive number of seconds")
+    return options

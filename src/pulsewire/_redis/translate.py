@@ -50,6 +50,7 @@ _VERDICTS = {
     "TRYAGAIN": Verdict.WAIT,
     "CLUSTERDOWN": Verdict.WAIT,
     "NOREPLICAS": Verdict.WAIT,
+    "MISCONF": Verdict.WAIT,  # it cannot save, the disk is full for one, and takes no writes until it can
     "READONLY": Verdict.MOVE_ON,
     "MASTERDOWN": Verdict.MOVE_ON,
     "MOVED": Verdict.REDIRECT,
@@ -90,6 +91,8 @@ def from_client(error: BaseException, address: str) -> PulsewireError:
         return AuthenticationFailed(address, text)
     if "invalid username-password" in text or "without any password configured" in text:
         return AuthenticationFailed(address, text)
+    if isinstance(error, client_errors.NoPermissionError):
+        return PermissionDenied("the handshake", text)
     if text.startswith("DB index is out of range") or "Invalid Database" in text:
         return InvalidTarget(address, text)
     return ServerUnavailable(address, 0.0, text)

@@ -1,0 +1,664 @@
+"""The embedded server, as its clients see it: attach to the one of this user, start it if need be, hold on to it.
+
+Responsible for the home folder and its paths, the lock that lets one keeper run per home, starting a keeper, the
+connection that makes this process count as a client, and the explanation of failures. Leaves the server's life to
+`keeper.py` and the choice of the program to `server_binary.py`.
+
+The whole picture, with what happens when each process is killed, is in `docs/internals/embedded.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self, cast
+
+import anyio
+import anyio.to_thread
+
+from pulsewire._redis import keeper
+from pulsewire._redis.keeper import PROTOCOL, Message, Settings, encode_message
+from pulsewire._redis.server_binary import ServerBinary, explain_failure, find_server_binary
+from pulsewire.errors import EmbeddedServerError
+
+HOME_VARIABLE = "PULSEWIRE_HOME"
+LINGER_VARIABLE = "PULSEWIRE_LINGER"
+DEFAULT_LINGER = 3.0
+LOGGER_NAME = "pulsewire.embedded"
+
+# A socket's path must fit into 104 bytes on macOS and 108 on Linux, the final NUL included.
+SOCKET_PATH_LIMIT = 100
+PATIENCE = 30.0  # for a keeper that says nothing; above its own limits for a silent server and a slow shutdown
+STRAY_AGE = 2.0  # a lock held so long while no keeper listens is held by a server without one
+RETRY_PAUSE = 0.01
+LOG_LIMIT = 1024 * 1024
+EPHEMERAL_PREFIX = "pulsewire-tmp-"
+ABANDONED_AGE = 60.0  # a younger temporary folder may be about to be locked
+KEEPER_STARTS = 3
+LISTEN_BACKLOG = 512
+ANSWER_TIMEOUT = 5.0
+MAX_LINGER = 1e6
+_OTHER_VERSION_ADVICE = "end it (SIGTERM) or use the version of pulsewire that started it"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KeeperStatus:
+    """A running embedded server.
+
+    Attributes:
+        pid: process of the keeper.
+        server_pid: process of the server; None while it is being started again.
+        url: where redis clients connect.
+        data_dir: where the data and the log are.
+        clients: attached programs (each `attach` counts).
+        uptime: seconds since the keeper started.
+        version: such as "valkey 9.1.2".
+        persistent: False for an ephemeral server.
+    """
+
+    pid: int
+    server_pid: int | None
+    url: str
+    data_dir: Path
+    clients: int
+    uptime: float
+    version: str
+    persistent: bool
+
+
+async def attach(
+    *, home: Path | None = None, ephemeral: bool = False, logger: logging.Logger | None = None
+) -> Attachment:
+    """Become a client of the embedded server, which is started if it does not run.
+
+    Args:
+        home: the folder with everything; default `$PULSEWIRE_HOME`, else the user's data folder. Processes with the
+            same home share one server.
+        ephemeral: a private server in a temporary folder instead, whatever `home` is; it keeps nothing on disk and
+            ends with this attachment.
+        logger: told about a server that was lost or started again.
+
+    Raises:
+        EmbeddedServerError: it cannot be started or reached; the message says why and what to do.
+    """
+    place = Home.temporary() if ephemeral else Home.at(home)
+    attachment = Attachment(
+        place, ephemeral=ephemeral, logger=logger or logging.getLogger(LOGGER_NAME)
+    )
+    try:
+        await attachment.reattach()
+    except BaseException:
+        if ephemeral:
+            place.remove()
+        raise
+    return attachment
+
+
+class Attachment:
+    """A hold on the embedded server: while it is open, the server runs.
+
+    An async context manager; leaving it is `aclose()`.
+    """
+
+    def __init__(self, home: Home, *, ephemeral: bool, logger: logging.Logger) -> None:
+        self._home = home
+        self._is_ephemeral = ephemeral
+        self._logger = logger
+        self._line: _ControlLine | None = None
+        self._joining = anyio.Lock()
+        self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "lost" if self.is_lost else "attached"
+        return f"<Attachment {state} url={self.url!r} ephemeral={self.ephemeral}>"
+
+    @property
+    def url(self) -> str:
+        """Where redis clients connect: `unix:///...`. It stays the same when the server is started again."""
+        return self._home.url
+
+    @property
+    def home(self) -> Path:
+        """The folder that identifies the server; `status()` and `stop()` take it."""
+        return self._home.root
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the server keeps its data and its log."""
+        return self._home.data_dir
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether the server is private to this attachment and leaves nothing behind."""
+        return self._is_ephemeral
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the keeper is gone, so that only `reattach()` brings the server back."""
+        return self._line is None or self._line.closed.is_set()
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the keeper was told to end while we were attached (by `stop()` or SIGTERM), rather than lost."""
+        return self._line is not None and self._line.was_stopped
+
+    async def wait_lost(self) -> None:
+        """Return when the keeper is gone. Any number of tasks may wait."""
+        if self._line is not None:
+            await self._line.closed.wait()
+
+    async def reattach(self) -> None:
+        """Attach again after the keeper is gone: to the one that another client started, or to a new one.
+
+        The URL and the data are the same; an ephemeral server comes back empty. Does nothing while attached.
+
+        Raises:
+            EmbeddedServerError: as for `attach`.
+        """
+        async with self._joining:
+            if self._is_closed or not self.is_lost:
+                return
+            is_again = self._line is not None
+            line, facts = await _join(self._home, ephemeral=self._is_ephemeral, logger=self._logger)
+            if self._is_closed:  # meanwhile
+                line.close()
+                return
+            self._line = line
+            self._logger.log(
+                logging.WARNING if is_again else logging.DEBUG,
+                "attached to the embedded server again"
+                if is_again
+                else "attached to the embedded server",
+                extra={"url": self.url, "keeper_pid": facts["pid"], "server": facts["version"]},
+            )
+
+    async def aclose(self) -> None:
+        """Let the server go. An ephemeral one is gone, with its folder, when this returns."""
+        self._is_closed = True
+        line, self._line = self._line, None
+        if line is None:
+            return
+        try:
+            if self._is_ephemeral:
+                line.send({"request": "stop"})
+                with anyio.CancelScope(shield=True), anyio.move_on_after(PATIENCE):
+                    await line.closed.wait()
+        finally:
+            line.close()
+            if self._is_ephemeral:
+                self._home.remove()  # if the keeper was killed before it could
+
+
+def status(home: Path | None = None) -> KeeperStatus | None:
+    """The embedded server of a home, or None when none runs. Does not start one and does not keep one alive.
+
+    Raises:
+        EmbeddedServerError: there is a keeper, but it does not answer or speaks another protocol.
+    """
+    with _asking(Home.at(home), {"request": "status"}) as (answer, _):
+        if answer is None:
+            return None
+        fields = {field.name: answer[field.name] for field in dataclasses.fields(KeeperStatus)}
+        return KeeperStatus(**{**fields, "data_dir": Path(answer["data_dir"])})
+
+
+def stop(home: Path | None = None, *, timeout: float = 10.0) -> bool:
+    """End the embedded server of a home, with its data saved, whoever is attached.
+
+    A client that holds on (`Attachment.reattach`) starts a new one.
+
+    Returns:
+        True when it has ended, False when none ran.
+
+    Raises:
+        EmbeddedServerError: it has not ended within `timeout` seconds, or does not answer.
+    """
+    with _asking(Home.at(home), {"request": "stop"}) as (answer, connection):
+        if answer is None:
+            return False
+        connection.settimeout(timeout)
+        try:
+            while connection.recv(keeper.MESSAGE_LIMIT):
+                pass  # the connection ends with the keeper
+        except TimeoutError:
+            raise EmbeddedServerError(
+                f"it has not ended within {timeout:g} seconds of being stopped"
+            ) from None
+        except ConnectionError:
+            pass
+        return True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Home:
+    """The folder that identifies an embedded server, and the paths in it.
+
+    Attributes:
+        root: the folder, without symbolic links.
+    """
+
+    root: Path
+
+    @classmethod
+    def at(cls, folder: Path | None) -> Home:
+        """The home in a folder; None for the user's own."""
+        try:
+            return cls((folder or _default_folder()).expanduser().resolve())
+        except (OSError, RuntimeError) as error:  # a loop of links, an unknown user, no home at all
+            raise EmbeddedServerError(
+                f"no usable home ({error}); choose one with ${HOME_VARIABLE}"
+            ) from error
+
+    @classmethod
+    def temporary(cls) -> Home:
+        """A new home in the folder for temporary files. Clears away what killed processes have left there."""
+        parent = Path(tempfile.gettempdir())
+        prefix = f"{EPHEMERAL_PREFIX}{os.geteuid()}-"
+        _remove_abandoned(parent, prefix)
+        try:
+            return cls(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve())
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"no temporary folder can be made in {parent}: {error}"
+            ) from error
+
+    @property
+    def data_dir(self) -> Path:
+        """Append-only file and log."""
+        return self.root / "data"
+
+    @property
+    def log_file(self) -> Path:
+        """What the server and the keeper write."""
+        return self.data_dir / "server.log"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked while a keeper or its server lives. Holds the address of the keeper."""
+        return self.root / "keeper.lock"
+
+    @property
+    def socket_dir(self) -> Path:
+        """The private folder of the sockets: in the home, or a short one in /tmp when the home's path is too long.
+
+        Always /tmp, neither `$TMPDIR` nor `$XDG_RUNTIME_DIR`: all processes of the user must arrive at the same path,
+        also those with another environment, so that clients find the next server where the last one was.
+        """
+        folder = self.root / "run"
+        if len(os.fsencode(folder / "server.sock")) <= SOCKET_PATH_LIMIT:
+            return folder
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        return Path("/tmp").resolve() / f"pulsewire-{os.geteuid()}-{digest}"  # noqa: S108 - see `_make_private`
+
+    @property
+    def server_socket(self) -> Path:
+        """Where the server listens."""
+        return self.socket_dir / "server.sock"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the keeper listens."""
+        return self.socket_dir / "keeper.sock"
+
+    @property
+    def url(self) -> str:
+        """The server's URL."""
+        return "unix://" + urllib.parse.quote(os.fsencode(self.server_socket))
+
+    def make(self) -> None:
+        """Create the folders, except that of the sockets, which only the holder of the lock makes and removes."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.data_dir.mkdir(mode=0o700, exist_ok=True)
+        if not os.access(self.data_dir, os.W_OK | os.X_OK):
+            raise PermissionError(f"no permission to write in {self.data_dir}")
+
+    def keeper_address(self) -> tuple[str, int | None]:
+        """The control socket and the process of the keeper that has, or last had, the lock."""
+        try:
+            record = json.loads(self.lock_file.read_bytes())
+            return str(record["control"]), int(record["pid"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return str(self.control_socket), None  # nobody yet, or somebody who is just starting
+
+    def remove(self) -> None:
+        """Delete everything, also the sockets that lie elsewhere."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.socket_dir, ignore_errors=True)
+
+
+async def _join(
+    home: Home, *, ephemeral: bool, logger: logging.Logger
+) -> tuple[_ControlLine, Message]:
+    """Attach to the keeper of a home, starting one if there is none."""
+    silent_since = time.monotonic()
+    starts = 0
+    has_ended_stray = False
+    while True:
+        line = await _ControlLine.open(home.keeper_address()[0], logger)
+        if line is not None:
+            facts = await _attach(line, home)
+            if facts is not None:
+                return line, facts
+            silent_since = time.monotonic()  # it was just ending
+        elif await anyio.to_thread.run_sync(partial(_start_keeper, home, ephemeral=ephemeral)):
+            starts += 1
+            if starts > KEEPER_STARTS:
+                raise explain_failure("its keeper ends as soon as it has started", home.log_file)
+            continue
+        silence = time.monotonic() - silent_since
+        if silence > PATIENCE:
+            raise EmbeddedServerError(
+                f"{home.lock_file} is locked, but no keeper answers; end process {home.keeper_address()[1]} if it hangs"
+            )
+        if silence > STRAY_AGE and not has_ended_stray:
+            has_ended_stray = await anyio.to_thread.run_sync(_end_stray_server, home, logger)
+        await anyio.sleep(RETRY_PAUSE)
+
+
+async def _attach(line: _ControlLine, home: Home) -> Message | None:
+    """The keeper's answer when it has taken us as a client, or None when it ended instead."""
+    try:
+        reply = await line.attach()
+        if reply is not None:
+            _check_reply(reply, home)
+    except BaseException:
+        line.close()
+        raise
+    else:
+        return reply
+
+
+class _ControlLine(asyncio.Protocol):
+    """The connection to the keeper. While it is open, the keeper counts us.
+
+    It needs no task: the loop calls it when the keeper says something or is gone.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.closed = anyio.Event()
+        self.was_stopped = False
+        self._logger = logger
+        self._is_attached = False
+        self._replies: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def open(cls, path: str, logger: logging.Logger) -> Self | None:
+        """Connect; None when nobody listens."""
+        try:
+            _, line = await asyncio.get_running_loop().create_unix_connection(
+                partial(cls, logger), path
+            )
+        except (FileNotFoundError, NotADirectoryError, ConnectionError, BlockingIOError):
+            return None
+        except OSError as error:
+            raise EmbeddedServerError(f"its keeper cannot be reached at {path}: {error}") from error
+        else:
+            return line
+
+    async def attach(self) -> Message | None:
+        """Ask to be a client and wait for the server; None when the keeper is gone."""
+        self.send({"request": "attach"})
+        while True:
+            try:
+                with anyio.fail_after(PATIENCE):
+                    reply = await self._replies.get()
+            except TimeoutError as error:
+                reason = f"its keeper has not answered for {PATIENCE:g} seconds"
+                raise EmbeddedServerError(reason) from error
+            if reply is None or reply.get("reply") != "starting":
+                self._is_attached = reply is not None
+                return reply
+
+    def send(self, message: Message) -> None:
+        """Send a request, if there is still a keeper."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_message(message))
+
+    def close(self) -> None:
+        """Let go: the keeper counts one client less."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        self._received += data
+        *lines, self._received = self._received.split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop."""
+        self._replies.put_nowait(None)
+        self.closed.set()
+
+    def _take(self, message: Message) -> None:
+        if message.get("event") == "stopping":
+            self.was_stopped = True
+        elif message.get("event") == "server_died":
+            self._logger.warning(
+                "the embedded server died and is started again", extra={"how": message["how"]}
+            )
+        elif self._is_attached and message.get("reply") == "failed":
+            self._logger.error(
+                "the embedded server cannot be kept running", extra={"reason": message["reason"]}
+            )
+        else:
+            self._replies.put_nowait(message)
+
+
+def _check_reply(reply: Message, home: Home) -> None:
+    """Raise what a reply says went wrong."""
+    if reply.get("reply") == "failed":
+        reason, version = reply["reason"], reply["version"]
+        raise explain_failure(reason, home.log_file, reply["log_start"], version=version)
+    if reply.get("reply") == "refused":
+        raise EmbeddedServerError(f"{reply['reason']}; {_OTHER_VERSION_ADVICE}")
+    if reply.get("protocol") != PROTOCOL:
+        reason = f"the running keeper speaks protocol {reply.get('protocol')}, we speak {PROTOCOL}"
+        raise EmbeddedServerError(f"{reason}; {_OTHER_VERSION_ADVICE}")
+
+
+def _start_keeper(home: Home, *, ephemeral: bool) -> bool:
+    """Start a keeper, unless somebody holds the lock; then False. Blocks for some tens of milliseconds."""
+    try:
+        home.make()
+        with home.lock_file.open("ab") as lock:  # when it closes, the keeper has the lock
+            if is_free := _try_lock(lock):
+                _spawn_keeper(home, lock.fileno(), find_server_binary(), ephemeral=ephemeral)
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"{home.root} cannot be its home ({error}); choose another with ${HOME_VARIABLE}"
+        ) from error
+    return is_free
+
+
+def _spawn_keeper(home: Home, lock: int, binary: ServerBinary, *, ephemeral: bool) -> None:
+    with _open_log(home.log_file) as log, _listening(home.control_socket) as listener:
+        settings = Settings(
+            command=binary.command(
+                socket=home.server_socket, data_dir=home.data_dir, durable=not ephemeral
+            ),
+            version=str(binary),
+            root=str(home.root),
+            data_dir=str(home.data_dir),
+            control=str(home.control_socket),
+            socket=str(home.server_socket),
+            url=home.url,
+            lock_file=str(home.lock_file),
+            lock=lock,
+            listener=listener,
+            linger=0.0 if ephemeral else _linger(),
+            ephemeral=ephemeral,
+        )
+        _run_until_detached(settings, log)
+
+
+def _run_until_detached(settings: Settings, log: BinaryIO) -> None:
+    """Start the keeper's program, which goes on as a process of its own and ends as ours."""
+    program = [sys.executable, "-I", "-S", str(Path(keeper.__file__).absolute())]
+    title = settings.root  # for those who list processes
+    log_start = log.tell()
+    try:
+        ended = subprocess.run(
+            [*program, title],
+            input=json.dumps(settings._asdict()).encode(),
+            stdout=log,
+            stderr=log,
+            pass_fds=(settings.lock, settings.listener),
+            start_new_session=True,  # Ctrl-C in our terminal is not meant for it
+            cwd="/",
+            check=False,
+        )
+    except OSError as error:
+        raise EmbeddedServerError(f"{program[0]!r} does not start its keeper: {error}") from error
+    if ended.returncode:
+        reason = f"its keeper ended with code {ended.returncode}"
+        raise explain_failure(reason, Path(log.name), log_start)
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    """Lock an open file; False when somebody else has it, or it was deleted while we opened it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), Path(file.name).stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _open_log(path: Path) -> BinaryIO:
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > LOG_LIMIT:
+            path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[int]:
+    """Listen at once, so that from now on every starter finds us. The path is ours: we hold the lock."""
+    _make_private(path.parent)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(LISTEN_BACKLOG)
+        yield listener.fileno()
+
+
+def _end_stray_server(home: Home, logger: logging.Logger) -> bool:
+    """End a server that outlived its keeper and holds the lock we need, if that is so.
+
+    Where the system has no death signal (macOS), that is how the server of a killed keeper ends. Its answer tells
+    whether it is really ours; a process number could be another process by now.
+    """
+    path = str(home.server_socket)
+    if f"\r\n{home.data_dir}\r\n" not in keeper.ask_server(path, "CONFIG GET dir"):
+        return False
+    logger.warning("ending an embedded server without a keeper", extra={"socket": path})
+    keeper.ask_server(path, "SHUTDOWN NOSAVE")
+    return True
+
+
+@contextlib.contextmanager
+def _asking(home: Home, request: Message) -> Iterator[tuple[Message | None, socket.socket]]:
+    """The keeper's answer to one request, and the open connection; None when there is no keeper."""
+    address, pid = home.keeper_address()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_TIMEOUT)
+        try:
+            connection.connect(address)
+            connection.sendall(encode_message(request))
+            with connection.makefile("rb") as lines:
+                line = lines.readline()
+        except (FileNotFoundError, NotADirectoryError, ConnectionError):
+            line = b""
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"its keeper (process {pid}) does not answer: {error}"
+            ) from error
+        answer = json.loads(line) if line else None
+        if answer is not None:
+            _check_reply(answer, home)
+        yield answer, connection
+
+
+def _make_private(folder: Path) -> None:
+    """Create a folder that only this user can enter, or see to it that it is one."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise EmbeddedServerError(
+            f"{folder} is to hold its sockets, but is not a folder of this user; remove it"
+        )
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Delete the folders of ephemeral servers whose processes were all killed."""
+    for folder in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            found = folder.lstat()
+            is_old = time.time() - found.st_mtime > ABANDONED_AGE
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and is_old:
+                home = Home(folder.resolve())
+                with home.lock_file.open("ab") as lock:
+                    if _try_lock(lock):
+                        home.remove()
+
+
+def _default_folder() -> Path:
+    chosen = os.environ.get(HOME_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "pulsewire"
+    data = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (data if data.is_absolute() else Path.home() / ".local" / "share") / "pulsewire"
+
+
+def _linger() -> float:
+    text = os.environ.get(LINGER_VARIABLE, "")
+    try:
+        seconds = float(text) if text else DEFAULT_LINGER
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < MAX_LINGER:
+        raise EmbeddedServerError(
+            f"${LINGER_VARIABLE} is {text!r}; seconds from 0 to {MAX_LINGER:g} are needed"
+        )
+    return seconds

@@ -133,7 +133,11 @@ class Adder(Generic[T]):
                 try:
                     reply = await self._link.resume(main, command, trouble, connection)
                 except Unsettled as unsettled:
-                    reply = (await self._settle(unsettled, command, floor)).encode()
+                    known = ids[-1].encode() if ids else floor  # sent before this one
+                    settled = await self._settle(unsettled, command, known)
+                    if settled is None:
+                        raise AssertionError("only_if_exists is not for many") from unsettled
+                    reply = settled.encode()
             self._last_id = reply
             ids.append(reply.decode())
         return ids
@@ -183,8 +187,8 @@ class Adder(Generic[T]):
             raise StreamFull(self._source.name, added.length, limit, added.held_by)
         if added.outcome == "missing":
             return None
-        self._credit.renew(added.length)
-        if added.outcome == "added":
+        if added.outcome == "added":  # a repeated one has made no room
+            self._credit.renew(added.length)
             self._last_id = added.event_id.encode()
         return added.event_id
 
@@ -192,8 +196,8 @@ class Adder(Generic[T]):
 
     async def _settle(
         self, unsettled: Unsettled, command: tuple[Argument, ...], floor: bytes | None
-    ) -> str:
-        """Bring a plain add whose reply was lost to its end."""
+    ) -> str | None:
+        """Bring a plain add whose reply was lost to its end; None with `only_if_exists` when there is no stream."""
         request = str(command[-1]) if self._format.has_requests else None
         started = SYSTEM_CLOCK.monotonic() - self._link.options.silence
         backoff = Backoff()
@@ -207,6 +211,8 @@ class Adder(Generic[T]):
                 unsettled = again
                 await asyncio.sleep(backoff.next_pause())
             else:
+                if reply is None:
+                    return None
                 self._last_id = reply
                 return str(reply.decode())
 

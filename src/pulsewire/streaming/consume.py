@@ -64,9 +64,14 @@ class Consumption(Generic[T]):
     async def run(self) -> None:
         """Handle events until the inbox ends; then those that are running finish."""
         work = self._work if self._options.ordered_by is None else self._work_in_order
-        async with anyio.create_task_group() as group:
-            for _ in range(self._options.concurrency):
-                group.start_soon(work)
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(self._options.concurrency):
+                    group.start_soon(work)
+        finally:
+            for event in self._order.abandon():  # parked when it was cancelled or stopped
+                if _share_of(event).begin(event):
+                    _share_of(event).finish(event.id)
 
     async def _work(self) -> None:
         take = self._inbox.take
@@ -111,6 +116,11 @@ class Consumption(Generic[T]):
                     await self._handler(event)
         except Exception as error:  # noqa: BLE001  # the user's handler: an outcome of this event, the sink lives on
             share.failed(event, error)
+        except (
+            BaseException
+        ):  # cancelled: if the sink stays open, nobody would ever work on it again
+            share.finish(event.id)
+            raise
         else:
             if not share.rules.no_ack:
                 share.acks.soon(event.id)

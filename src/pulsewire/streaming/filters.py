@@ -31,9 +31,12 @@ def topic_filter(topic: str | None, pattern: str | re.Pattern[str] | None) -> Fi
     if pattern is None:
         return None
     try:
-        search = re.compile(pattern).search
+        compiled = re.compile(pattern)
+        if not isinstance(compiled.pattern, str):
+            raise TypeError("topics are text")
     except (re.error, TypeError) as error:
         raise InvalidOption(
             "topic_pattern", pattern, f"is no regular expression: {error}"
         ) from None
+    search = compiled.search
     return lambda found: search(found) is not None

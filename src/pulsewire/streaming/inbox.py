@@ -70,6 +70,10 @@ class Inbox(Generic[T]):
                 taker.set_result(None)
         self.wake_feeds()
 
+    def reopen(self) -> None:
+        """More will come after all, unless it was closed."""
+        self._ended = self._closed
+
     def close(self) -> None:
         """Nothing more is handed out, not even what is left."""
         self._closed = True

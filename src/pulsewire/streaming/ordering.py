@@ -36,3 +36,10 @@ class KeyedOrder(Generic[T]):
             return queue.popleft()
         del self._parked[key]
         return None
+
+    def abandon(self) -> list[T]:
+        """All that is parked; it is forgotten."""
+        items = [item for queue in self._parked.values() for item in queue]
+        self._parked.clear()
+        self.parked = 0
+        return items

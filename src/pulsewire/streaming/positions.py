@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from pulsewire.errors import InvalidOption
 
@@ -15,6 +15,8 @@ NEWEST = "$"
 OLDEST = "0-0"
 _ID = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?")
 _MAX_SEQUENCE = 2**64 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def position_of(start: Start, option: str = "start") -> str:
@@ -31,7 +33,7 @@ def position_of(start: Start, option: str = "start") -> str:
             raise InvalidOption(
                 option, start, "the time zone is missing; use for example datetime.now(UTC)"
             )
-        milliseconds = int(start.timestamp() * 1000)
+        milliseconds = (start - _EPOCH) // _MILLISECOND  # as whole numbers: a float may be one off
         return f"{milliseconds - 1}-{_MAX_SEQUENCE}" if milliseconds > 0 else OLDEST
     if start == "newest":
         return NEWEST
@@ -42,6 +44,17 @@ def position_of(start: Start, option: str = "start") -> str:
         if milliseconds <= _MAX_SEQUENCE and sequence <= _MAX_SEQUENCE:
             return f"{milliseconds}-{sequence}"
     raise InvalidOption(option, start, 'use "newest", "oldest", the id of an event, or a datetime')
+
+
+def id_of(event_id: str, option: str) -> str:
+    """The id of an event in the server's form.
+
+    Raises:
+        InvalidOption: it is something else, even if reading could start there.
+    """
+    if not isinstance(event_id, str) or not _ID.fullmatch(event_id):
+        raise InvalidOption(option, event_id, "use the id of an event")
+    return position_of(event_id, option)
 
 
 def order_of(entry_id: str) -> tuple[int, int]:

@@ -96,10 +96,10 @@ class Reader(Generic[T]):
         intake = self._open_intake()
         intake.context.stop.set()
         intake.inbox.close()
-        self._intake = None
-        return await intake.tasks.leave(
-            kind, error, trace
-        )  # a reader owns nothing on the server: no need to wait
+        try:  # a reader owns nothing on the server: no need to wait
+            return await intake.tasks.leave(kind, error, trace)
+        finally:
+            self._intake = None  # not before: a feed that has just been started looks at it
 
     async def _cursor(self, source: Source[T], start: Start) -> _Cursor[T]:
         """Where to begin. The newest is resolved once: `$` is another event at each read (spec/pulse.md S16)."""
@@ -116,9 +116,10 @@ class Reader(Generic[T]):
 
     async def _arrange(self) -> None:
         intake = self._open_intake()
-        await intake.arrange(
-            [cursor.source for cursor in self._cursors.values() if not cursor.is_done]
-        )
+        sources = [cursor.source for cursor in self._cursors.values() if not cursor.is_done]
+        if sources:
+            intake.inbox.reopen()  # without `follow`, all that was read before may have ended already
+        await intake.arrange(sources)
         self._end_when_done()
 
     def _end_when_done(self) -> None:

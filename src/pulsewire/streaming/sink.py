@@ -158,8 +158,10 @@ class Sink(Generic[T]):
             await self._leave(intake)
         for share in self._shares.values():
             share.acks.close()
-        self._intake = None
-        return await intake.tasks.leave(kind, error, trace)
+        try:
+            return await intake.tasks.leave(kind, error, trace)
+        finally:
+            self._intake = None
 
     async def _leave(self, intake: Intake[T]) -> None:
         """Stop reading, let the acks out, and give back what was not begun."""

@@ -24,7 +24,7 @@ from pulsewire.errors import (
 from pulsewire.streaming.adding import Adder
 from pulsewire.streaming.dead_letters import DeadLetters
 from pulsewire.streaming.keys import StreamKeys
-from pulsewire.streaming.positions import Start, position_of
+from pulsewire.streaming.positions import Start, id_of, position_of
 from pulsewire.streaming.reader import Reader, ReaderOptions
 from pulsewire.streaming.retention import StreamOptions
 from pulsewire.streaming.sink import Sink, SinkOptions
@@ -146,7 +146,7 @@ class Stream(Generic[T]):
     async def remove(self, *event_ids: str) -> int:
         """Delete events; returns how many there were."""
         return (
-            await self.store.remove([position_of(event_id, "event id") for event_id in event_ids])
+            await self.store.remove([id_of(event_id, "event_ids") for event_id in event_ids])
             if event_ids
             else 0
         )
@@ -181,7 +181,7 @@ class Stream(Generic[T]):
             return []
         check_count("count", count)
         raw = await self.store.range(
-            f"({position}", "+" if end is None else position_of(end, "end"), count
+            f"({position}", "+" if end is None else id_of(end, "end"), count
         )
         events = []
         for entry_id, fields in raw:

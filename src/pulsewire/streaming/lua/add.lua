@@ -20,7 +20,10 @@ local length, held_by = 0, ""
 if redis.call("EXISTS", key) == 1 then
   length, held_by = make_room(key, tonumber(ARGV[1]), ARGV[3])
 end
-local hard_limit = tonumber(ARGV[2])
+local max_len, hard_limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+if max_len > 0 and hard_limit > 0 and length >= hard_limit then
+  length, held_by = make_exact_room(key, math.min(max_len, hard_limit - 1), ARGV[3])
+end
 if hard_limit > 0 and length >= hard_limit then
   return { "full", held_by, length }
 end

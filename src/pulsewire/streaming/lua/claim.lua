@@ -8,6 +8,17 @@
 --          error NOGROUP when the group is gone
 local key, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local claimed, gone = {}, 0
+
+-- One less than a whole number in digits, which may be past what a Lua number holds exactly; nil for zero.
+local function one_less(digits)
+  local head, last, zeros = string.match(digits, "^(%d-)([1-9]?)(0*)$")
+  if last == "" then
+    return nil
+  end
+  local less = head .. (tonumber(last) - 1) .. string.rep("9", #zeros)
+  return (string.gsub(less, "^0+(%d)", "%1"))
+end
+
 if tonumber(ARGV[4]) > 0 then
   for _, pending in ipairs(redis.call("XPENDING", key, group, "IDLE", ARGV[3], "-", "+", ARGV[4])) do
     local id, owner, deliveries = pending[1], pending[2], pending[4]
@@ -26,10 +37,10 @@ local oldest = redis.call("XPENDING", key, group, "-", "+", 1)[1]
 if oldest then
   -- the entry before the oldest pending one: a rebuilt group begins after its position
   local ms, seq = string.match(oldest[1], "^(%d+)%-(%d+)$")
-  if seq == "0" or #seq > 15 then -- no smaller sequence, or past what a Lua number holds exactly
-    position = string.format("%.0f-18446744073709551615", tonumber(ms) - 1)
+  if seq == "0" then
+    position = one_less(ms) .. "-18446744073709551615"
   else
-    position = ms .. "-" .. string.format("%.0f", tonumber(seq) - 1)
+    position = ms .. "-" .. one_less(seq)
   end
 else
   for _, flat in ipairs(redis.call("XINFO", "GROUPS", key)) do

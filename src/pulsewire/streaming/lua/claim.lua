@@ -19,7 +19,11 @@ local function one_less(digits)
   return (string.gsub(less, "^0+(%d)", "%1"))
 end
 
-if tonumber(ARGV[4]) > 0 then
+-- One look tells an idle group, which is the usual case, that there is nothing to do.
+local summary = redis.call("XPENDING", key, group)
+local oldest = summary[1] > 0 and summary[2]
+
+if oldest and tonumber(ARGV[4]) > 0 then
   for _, pending in ipairs(redis.call("XPENDING", key, group, "IDLE", ARGV[3], "-", "+", ARGV[4])) do
     local id, owner, deliveries = pending[1], pending[2], pending[4]
     local entry = redis.call("XCLAIM", key, group, consumer, ARGV[3], id)[1]
@@ -33,10 +37,9 @@ if tonumber(ARGV[4]) > 0 then
 end
 
 local position = nil
-local oldest = redis.call("XPENDING", key, group, "-", "+", 1)[1]
 if oldest then
   -- the entry before the oldest pending one: a rebuilt group begins after its position
-  local ms, seq = string.match(oldest[1], "^(%d+)%-(%d+)$")
+  local ms, seq = string.match(oldest, "^(%d+)%-(%d+)$")
   if seq == "0" then
     position = one_less(ms) .. "-18446744073709551615"
   else

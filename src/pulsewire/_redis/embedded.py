@@ -1,8 +1,8 @@
 """The embedded server, as its clients see it: attach to the one of this user, start it if need be, hold on to it.
 
-Responsible for the home folder and its paths, the lock that lets one keeper run per home, starting a keeper, the
-connection that makes this process count as a client, and the explanation of failures. Leaves the server's life to
-`keeper.py` and the choice of the program to `server_binary.py`.
+Responsible for starting a keeper, the connection that makes this process count as a client, and the explanation of
+failures. Leaves paths and the lock to `home.py`, the server's life to `keeper.py` and the choice of the program to
+`server_binary.py`.
 
 The whole picture, with what happens when each process is killed, is in `docs/internals/embedded.md`.
 """
@@ -12,19 +12,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import fcntl
-import hashlib
 import json
 import logging
 import os
-import shutil
 import socket
-import stat
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.parse
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -35,23 +29,19 @@ import anyio
 import anyio.to_thread
 
 from pulsewire._redis import keeper
+from pulsewire._redis.home import HOME_VARIABLE, Home, make_private, try_lock
 from pulsewire._redis.keeper import PROTOCOL, Message, Settings, encode_message
 from pulsewire._redis.server_binary import ServerBinary, explain_failure, find_server_binary
 from pulsewire.errors import EmbeddedServerError
 
-HOME_VARIABLE = "PULSEWIRE_HOME"
 LINGER_VARIABLE = "PULSEWIRE_LINGER"
 DEFAULT_LINGER = 3.0
 LOGGER_NAME = "pulsewire.embedded"
 
-# A socket's path must fit into 104 bytes on macOS and 108 on Linux, the final NUL included.
-SOCKET_PATH_LIMIT = 100
 PATIENCE = 30.0  # for a keeper that says nothing; above its own limits for a silent server and a slow shutdown
 STRAY_AGE = 2.0  # a lock held so long while no keeper listens is held by a server without one
 RETRY_PAUSE = 0.01
 LOG_LIMIT = 1024 * 1024
-EPHEMERAL_PREFIX = "pulsewire-tmp-"
-ABANDONED_AGE = 60.0  # a younger temporary folder may be about to be locked
 KEEPER_STARTS = 3
 LISTEN_BACKLOG = 512
 ANSWER_TIMEOUT = 5.0
@@ -258,103 +248,6 @@ def stop(home: Path | None = None, *, timeout: float = 10.0) -> bool:
         return True
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Home:
-    """The folder that identifies an embedded server, and the paths in it.
-
-    Attributes:
-        root: the folder, without symbolic links.
-    """
-
-    root: Path
-
-    @classmethod
-    def at(cls, folder: Path | None) -> Home:
-        """The home in a folder; None for the user's own."""
-        try:
-            return cls((folder or _default_folder()).expanduser().resolve())
-        except (OSError, RuntimeError) as error:  # a loop of links, an unknown user, no home at all
-            raise EmbeddedServerError(
-                f"no usable home ({error}); choose one with ${HOME_VARIABLE}"
-            ) from error
-
-    @classmethod
-    def temporary(cls) -> Home:
-        """A new home in the folder for temporary files. Clears away what killed processes have left there."""
-        parent = Path(tempfile.gettempdir())
-        prefix = f"{EPHEMERAL_PREFIX}{os.geteuid()}-"
-        _remove_abandoned(parent, prefix)
-        try:
-            return cls(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve())
-        except OSError as error:
-            raise EmbeddedServerError(
-                f"no temporary folder can be made in {parent}: {error}"
-            ) from error
-
-    @property
-    def data_dir(self) -> Path:
-        """Append-only file and log."""
-        return self.root / "data"
-
-    @property
-    def log_file(self) -> Path:
-        """What the server and the keeper write."""
-        return self.data_dir / "server.log"
-
-    @property
-    def lock_file(self) -> Path:
-        """Locked while a keeper or its server lives. Holds the address of the keeper."""
-        return self.root / "keeper.lock"
-
-    @property
-    def socket_dir(self) -> Path:
-        """The private folder of the sockets: in the home, or a short one in /tmp when the home's path is too long.
-
-        Always /tmp, neither `$TMPDIR` nor `$XDG_RUNTIME_DIR`: all processes of the user must arrive at the same path,
-        also those with another environment, so that clients find the next server where the last one was.
-        """
-        folder = self.root / "run"
-        if len(os.fsencode(folder / "server.sock")) <= SOCKET_PATH_LIMIT:
-            return folder
-        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
-        return Path("/tmp").resolve() / f"pulsewire-{os.geteuid()}-{digest}"  # noqa: S108 - see `_make_private`
-
-    @property
-    def server_socket(self) -> Path:
-        """Where the server listens."""
-        return self.socket_dir / "server.sock"
-
-    @property
-    def control_socket(self) -> Path:
-        """Where the keeper listens."""
-        return self.socket_dir / "keeper.sock"
-
-    @property
-    def url(self) -> str:
-        """The server's URL."""
-        return "unix://" + urllib.parse.quote(os.fsencode(self.server_socket))
-
-    def make(self) -> None:
-        """Create the folders, except that of the sockets, which only the holder of the lock makes and removes."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.data_dir.mkdir(mode=0o700, exist_ok=True)
-        if not os.access(self.data_dir, os.W_OK | os.X_OK):
-            raise PermissionError(f"no permission to write in {self.data_dir}")
-
-    def keeper_address(self) -> tuple[str, int | None]:
-        """The control socket and the process of the keeper that has, or last had, the lock."""
-        try:
-            record = json.loads(self.lock_file.read_bytes())
-            return str(record["control"]), int(record["pid"])
-        except (OSError, ValueError, TypeError, KeyError):
-            return str(self.control_socket), None  # nobody yet, or somebody who is just starting
-
-    def remove(self) -> None:
-        """Delete everything, also the sockets that lie elsewhere."""
-        shutil.rmtree(self.root, ignore_errors=True)
-        shutil.rmtree(self.socket_dir, ignore_errors=True)
-
-
 async def _join(
     home: Home, *, ephemeral: bool, logger: logging.Logger
 ) -> tuple[_ControlLine, Message]:
@@ -498,7 +391,7 @@ def _start_keeper(home: Home, *, ephemeral: bool) -> bool:
     try:
         home.make()
         with home.lock_file.open("ab") as lock:  # when it closes, the keeper has the lock
-            if is_free := _try_lock(lock):
+            if is_free := try_lock(lock):
                 _spawn_keeper(home, lock.fileno(), find_server_binary(), ephemeral=ephemeral)
     except OSError as error:
         raise EmbeddedServerError(
@@ -551,15 +444,6 @@ def _run_until_detached(settings: Settings, log: BinaryIO) -> None:
         raise explain_failure(reason, Path(log.name), log_start)
 
 
-def _try_lock(file: BinaryIO) -> bool:
-    """Lock an open file; False when somebody else has it, or it was deleted while we opened it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(file.fileno()), Path(file.name).stat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
-
-
 def _open_log(path: Path) -> BinaryIO:
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > LOG_LIMIT:
@@ -570,7 +454,7 @@ def _open_log(path: Path) -> BinaryIO:
 @contextlib.contextmanager
 def _listening(path: Path) -> Iterator[int]:
     """Listen at once, so that from now on every starter finds us. The path is ours: we hold the lock."""
-    _make_private(path.parent)
+    make_private(path.parent)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -613,42 +497,6 @@ def _asking(home: Home, request: Message) -> Iterator[tuple[Message | None, sock
         if answer is not None:
             _check_reply(answer, home)
         yield answer, connection
-
-
-def _make_private(folder: Path) -> None:
-    """Create a folder that only this user can enter, or see to it that it is one."""
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise EmbeddedServerError(
-            f"{folder} is to hold its sockets, but is not a folder of this user; remove it"
-        )
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        folder.chmod(0o700)
-
-
-def _remove_abandoned(parent: Path, prefix: str) -> None:
-    """Delete the folders of ephemeral servers whose processes were all killed."""
-    for folder in parent.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):
-            found = folder.lstat()
-            is_old = time.time() - found.st_mtime > ABANDONED_AGE
-            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and is_old:
-                home = Home(folder.resolve())
-                with home.lock_file.open("ab") as lock:
-                    if _try_lock(lock):
-                        home.remove()
-
-
-def _default_folder() -> Path:
-    chosen = os.environ.get(HOME_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "pulsewire"
-    data = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (data if data.is_absolute() else Path.home() / ".local" / "share") / "pulsewire"
 
 
 def _linger() -> float:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,8 +27,9 @@ from pulsewire._core.backoff import Backoff
 from pulsewire._core.clock import SYSTEM_CLOCK, Clock
 from pulsewire._core.hooks import NO_HOOKS, Hooks
 from pulsewire._core.tasks import OwnedTasks
-from pulsewire._redis.lane import HOPELESS, Lane, LostConnection, ServerInfo
-from pulsewire._redis.pipeline import Argument, JoinedConnection
+from pulsewire._redis.lane import Lane
+from pulsewire._redis.opening import HOPELESS, LostConnection, ServerInfo
+from pulsewire._redis.pipeline import Argument, Command, JoinedConnection
 from pulsewire._redis.scripts import Script
 from pulsewire._redis.translate import ReplyError, Verdict, from_reply, verdict
 from pulsewire.errors import ConnectionLost, OutcomeUnknown, ServerUnavailable
@@ -146,19 +148,26 @@ class Link(ABC):
 
     # --- what everybody uses
 
-    async def call(self, key: str, *command: Argument, repeatable: bool = False) -> Any:
+    def call(
+        self, key: str, *command: Argument, repeatable: bool = False
+    ) -> Coroutine[Any, Any, Any]:
+        """`send` for words one by one."""
+        return self.send(key, command, repeatable=repeatable)
+
+    async def send(self, key: str, command: Command, *, repeatable: bool = False) -> Any:
         """Send one command to the owner of `key` (`""`: any server), together with the others of this loop turn.
 
         Args:
             key: decides which server of a cluster.
-            command: its words.
+            command: its words, or the whole of it packed.
             repeatable: doing it twice does no harm.
 
         Returns:
             The reply, RESP3 types, strings as bytes.
 
         Raises:
-            ServerUnavailable: no usable server within `wait_for_server`; it was not done (or is repeatable).
+            ServerUnavailable: no usable server within `wait_for_server`; it was not done.
+            ConnectionLost: the same, but a repeatable command that may have been done (`was_sent`).
             Unsettled: it was sent, and the reply never came.
             PulsewireError: the server refused it, see `translate.from_reply`.
         """
@@ -223,7 +232,7 @@ class Link(ABC):
     async def resume(
         self,
         key: str,
-        command: tuple[Argument, ...],
+        command: Command,
         error: ReplyError | ConnectionLost,
         connection: JoinedConnection,
     ) -> Any:
@@ -242,19 +251,14 @@ class Link(ABC):
             PermissionDenied: the ACL forbids CLIENT LIST or CLIENT KILL.
             ServerUnavailable: no usable server.
         """
-        listed = await self.call(key, "CLIENT", "LIST", "ID", lost.client_id, repeatable=True)
-        text = listed.decode() if isinstance(listed, bytes) else str(listed)
-        if (
-            f"name={lost.name} " in text
-        ):  # ids start again after a restart: the name says that it is the same
-            await self.call(key, "CLIENT", "KILL", "ID", lost.client_id, repeatable=True)
+        await kill_lost(partial(self.call, key, repeatable=True), lost)
 
     # --- insides
 
     async def _persist(
         self,
         key: str,
-        command: tuple[Argument, ...],
+        command: Command,
         *,
         repeatable: bool,
         trouble: _Trouble | None,
@@ -265,14 +269,18 @@ class Link(ABC):
         started = clock.monotonic()
         deadline = started + self.options.wait_for_server
         backoff = Backoff(base=0.02, cap=RETRY_CAP)
+        may_have_run = False
         while True:
             plan = _Plan(command)
             if trouble is not None:
+                may_have_run |= isinstance(trouble.error, ConnectionLost) and trouble.error.was_sent
                 plan = self._plan(trouble, command, backoff, repeatable=repeatable, text=text)
                 self.options.hooks.command_repeated(_command_name(command), trouble.reason)
                 waited = clock.monotonic() - started
                 if deadline - clock.monotonic() <= plan.pause:
-                    raise ServerUnavailable(self.shown, waited, trouble.reason) from trouble.error
+                    raise self._given_up(
+                        waited, trouble.reason, may_have_run=may_have_run
+                    ) from trouble.error
                 await anyio.sleep(plan.pause)
             try:
                 lane, connection = await self._reach(key, plan, deadline)
@@ -285,7 +293,7 @@ class Link(ABC):
                     )
                     continue
                 waited = clock.monotonic() - started
-                raise ServerUnavailable(self.shown, waited, error.reason) from error
+                raise self._given_up(waited, error.reason, may_have_run=may_have_run) from error
             try:
                 if plan.asking:  # in the same write as the command; it holds for the next one only
                     connection.submit_unheard(("ASKING",))
@@ -293,6 +301,12 @@ class Link(ABC):
                 return await connection.submit(command)
             except (ReplyError, ConnectionLost) as error:
                 trouble = _Trouble(error, lane, connection)
+
+    def _given_up(self, waited: float, reason: str, *, may_have_run: bool) -> ServerUnavailable:
+        """The error of a command that found no usable server in time."""
+        if may_have_run:  # only repeatable ones come here then
+            return ConnectionLost(self.shown, f"{reason} (for {waited:.1f} s)", was_sent=True)
+        return ServerUnavailable(self.shown, waited, reason)
 
     async def _reach(self, key: str, plan: _Plan, deadline: float) -> tuple[Lane, JoinedConnection]:
         """A connection with room, to where the plan says or to the owner of the key."""
@@ -308,7 +322,7 @@ class Link(ABC):
     def _plan(
         self,
         trouble: _Trouble,
-        command: tuple[Argument, ...],
+        command: Command,
         backoff: Backoff,
         *,
         repeatable: bool,
@@ -324,7 +338,7 @@ class Link(ABC):
                 raise Unsettled(name, error.reason, lost) from error
             return _Plan(command, pause=backoff.next_pause())
         what = verdict(error)
-        if what is Verdict.LOAD_SCRIPT and text is not None:
+        if what is Verdict.LOAD_SCRIPT and text is not None and not isinstance(command, bytes):
             return _Plan(("EVAL", text, *command[2:]), trouble.lane)
         if what is Verdict.REDIRECT:
             pause = backoff.next_pause() if backoff.attempts >= FREE_REDIRECTIONS else 0.0
@@ -339,11 +353,21 @@ class Link(ABC):
         raise from_reply(error, name, trouble.lane.address) from error
 
 
+async def kill_lost(ask: Callable[..., Awaitable[Any]], lost: LostConnection) -> None:
+    """Have the server that `ask` asks drop a connection, if it is one of its own."""
+    listed = await ask("CLIENT", "LIST", "ID", lost.client_id)
+    text = listed.decode() if isinstance(listed, bytes) else str(listed)
+    if (
+        f"name={lost.name} " in text
+    ):  # ids start again after a restart: the name says that it is the same
+        await ask("CLIENT", "KILL", "ID", lost.client_id)
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """How to try next. Without a lane: at the owner of the key."""
 
-    command: tuple[Argument, ...]
+    command: Command
     lane: Lane | None = None
     asking: bool = False
     pause: float = 0.0
@@ -362,8 +386,10 @@ class _Trouble:
         return self.error.text if isinstance(self.error, ReplyError) else self.error.reason
 
 
-def _command_name(command: tuple[Argument, ...]) -> str:
+def _command_name(command: Command) -> str:
     """The first word or two, for messages: never a payload."""
+    if isinstance(command, bytes):
+        return command.split(b"\r\n", 3)[2].decode()
     words = [str(word) for word in command[:2]]
     two = words[0] in ("CLIENT", "XGROUP", "XINFO", "CLUSTER", "SCRIPT", "OBJECT", "MEMORY")
     return " ".join(words) if two else words[0]

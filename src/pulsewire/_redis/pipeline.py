@@ -26,7 +26,8 @@ from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import ConnectionLost
 
 Argument = str | bytes | int | float
-Command = tuple[Argument, ...]
+Command = tuple[Argument, ...] | bytes
+"""The words of a command, or a command that is packed already (see `bulk`)."""
 
 MAX_IN_FLIGHT = 10_000
 """Replies that may be outstanding on one connection before callers have to wait."""
@@ -34,7 +35,16 @@ MAX_IN_FLIGHT = 10_000
 _NOTHING = (
     object()
 )  # hiredis's own default for "not enough data" is False, which RESP3 also uses as a value
-_pack = cast("Callable[[Command], bytes]", hiredis.pack_command)
+_pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)
+
+
+def bulk(*words: Argument) -> bytes:
+    r"""Words as they travel (RESP bulk strings), for commands that are sent often and packed by their owner.
+
+    A packed command is `b"*<number of words>\r\n"` and its words.
+    """
+    data = (word if isinstance(word, bytes) else str(word).encode() for word in words)
+    return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in data)
 
 
 def _hear(future: asyncio.Future[Any]) -> None:
@@ -92,6 +102,8 @@ class JoinedConnection(asyncio.Protocol):
         self._transport = self._adopted.transport
         if self._adopted.unread:
             self.data_received(self._adopted.unread)
+        if self._adopted.is_ended:
+            self.eof_received()
 
     # --- what callers use
 
@@ -120,7 +132,8 @@ class JoinedConnection(asyncio.Protocol):
         """
         if self._lost is not None:
             raise ConnectionLost(self.address, self._lost, was_sent=False)
-        packed = _pack(command)  # may raise on a wrong type: before anything is remembered
+        # packing may raise on a wrong type: before anything is remembered
+        packed = command if type(command) is bytes else _pack(command)  # type: ignore[arg-type]  # type() narrows not
         future: asyncio.Future[Any] = self._loop.create_future()
         self._outbox.append(packed)
         self._waiting.append(future)

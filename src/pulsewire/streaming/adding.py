@@ -13,7 +13,7 @@ from pulsewire._core.backoff import Backoff
 from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.ids import RequestIds
 from pulsewire._redis.link import Unsettled
-from pulsewire._redis.pipeline import Argument, JoinedConnection
+from pulsewire._redis.pipeline import Argument, Command, JoinedConnection, bulk
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import (
     ConnectionLost,
@@ -27,7 +27,7 @@ from pulsewire.streaming.retention import Credit, StreamOptions
 from pulsewire.streaming.settle import find_added
 from pulsewire.streaming.source import Source
 from pulsewire.streaming.store import Added
-from pulsewire.streaming.wire import REQUEST_FIELD, NewEvent
+from pulsewire.streaming.wire import PACKED_FIELDS, REQUEST_FIELD, NewEvent, PulseFormat
 
 T = TypeVar("T")
 
@@ -55,6 +55,9 @@ class Adder(Generic[T]):
             *trim,
             "*",
         )
+        self._pack = self._format.packed if isinstance(self._format, PulseFormat) else None
+        words = len(self._head) + 2 * PACKED_FIELDS
+        self._packed_head = b"*%d\r\n" % words + bulk(*self._head)
         self.forget()
 
     def forget(self) -> None:
@@ -73,16 +76,26 @@ class Adder(Generic[T]):
         once: str | None,
     ) -> str | None:
         """Append an event; see `Stream.add`."""
+        pack = self._pack
+        if pack and topic is None and headers is None and once is None and not only_if_exists:
+            request = self._requests.next()
+            packed, size = pack(name, payload, request)
+            self._check_size(size)
+            if self._credit.spend():
+                return await self._send(self._packed_head + packed, request)
         fields = self._fields(name, payload, topic, headers)
         if once is not None or not self._credit.spend():
             return await self._add_by_rules(fields, only_if_exists=only_if_exists, once=once)
         head = self._head_if_exists if only_if_exists else self._head
-        command = self._command(head, fields)
+        return await self._send(*self._command(head, fields))
+
+    async def _send(self, command: Command, request: str | None) -> str | None:
+        """A plain XADD, brought to its end."""
         floor = self._last_id
         try:
-            reply = await self._link.call(self._store.main, *command)
+            reply = await self._link.send(self._store.main, command)
         except Unsettled as unsettled:
-            return await self._settle(unsettled, command, floor)
+            return await self._settle(unsettled, command, request, floor)
         if reply is None:
             return None
         self._last_id = reply
@@ -110,23 +123,28 @@ class Adder(Generic[T]):
         self, name: str, payload: T, topic: str | None, headers: Mapping[str, str] | None
     ) -> list[Any]:
         fields, size = self._format.fields(name, payload, topic, headers)
+        self._check_size(size)
+        return fields
+
+    def _check_size(self, size: int) -> None:
         if size > self._options.max_payload:
             where = f"stream {self._source.name!r}"
             raise PayloadTooLarge(size, self._options.max_payload, where)
-        return fields
 
-    def _command(self, head: tuple[Argument, ...], fields: list[Any]) -> tuple[Argument, ...]:
-        if self._format.has_requests:
-            return (*head, *fields, REQUEST_FIELD, self._requests.next())
-        return (*head, *fields)
+    def _command(self, head: tuple[Argument, ...], fields: list[Any]) -> tuple[Command, str | None]:
+        """The words of an XADD, and its request id where the format has one."""
+        if not self._format.has_requests:
+            return (*head, *fields), None
+        request = self._requests.next()
+        return (*head, *fields, REQUEST_FIELD, request), request
 
-    async def _add_batch(self, commands: list[tuple[Argument, ...]]) -> list[str]:
+    async def _add_batch(self, commands: list[tuple[Command, str | None]]) -> list[str]:
         """One write, replies in order; each event that meets trouble is brought to its end alone."""
         main, floor = self._store.main, self._last_id
         connection = await self._link.connection_for(main)
-        futures = [_heard(connection, command) for command in commands]
-        ids = []
-        for command, future in zip(commands, futures, strict=True):
+        futures = [_heard(connection, command) for command, _ in commands]
+        ids: list[str] = []
+        for (command, request), future in zip(commands, futures, strict=True):
             try:
                 reply = await future
             except (ReplyError, ConnectionLost) as trouble:
@@ -134,7 +152,7 @@ class Adder(Generic[T]):
                     reply = await self._link.resume(main, command, trouble, connection)
                 except Unsettled as unsettled:
                     known = ids[-1].encode() if ids else floor  # sent before this one
-                    settled = await self._settle(unsettled, command, known)
+                    settled = await self._settle(unsettled, command, request, known)
                     if settled is None:
                         raise AssertionError("only_if_exists is not for many") from unsettled
                     reply = settled.encode()
@@ -175,6 +193,11 @@ class Adder(Generic[T]):
                 if event_id is not None:
                     return event_id
                 await asyncio.sleep(backoff.next_pause())
+            except (
+                ConnectionLost
+            ) as error:  # repeated under its key until nobody wanted to wait any more
+                hint = "adding again under its idempotency key is safe"
+                raise OutcomeUnknown("add", f"{error.reason}; {hint}") from error
             else:
                 return self._take_outcome(added)
             finally:
@@ -195,10 +218,9 @@ class Adder(Generic[T]):
     # --- lost replies
 
     async def _settle(
-        self, unsettled: Unsettled, command: tuple[Argument, ...], floor: bytes | None
+        self, unsettled: Unsettled, command: Command, request: str | None, floor: bytes | None
     ) -> str | None:
         """Bring a plain add whose reply was lost to its end; None with `only_if_exists` when there is no stream."""
-        request = str(command[-1]) if self._format.has_requests else None
         started = SYSTEM_CLOCK.monotonic() - self._link.options.silence
         backoff = Backoff()
         while True:
@@ -206,7 +228,7 @@ class Adder(Generic[T]):
             if event_id is not None:
                 return event_id
             try:
-                reply = await self._link.call(self._store.main, *command)
+                reply = await self._link.send(self._store.main, command)
             except Unsettled as again:
                 unsettled = again
                 await asyncio.sleep(backoff.next_pause())
@@ -234,7 +256,7 @@ class Adder(Generic[T]):
         return event_id
 
 
-def _heard(connection: JoinedConnection, command: tuple[Argument, ...]) -> asyncio.Future[Any]:
+def _heard(connection: JoinedConnection, command: Command) -> asyncio.Future[Any]:
     """Submit; a connection that is gone already fails the future, as one that goes later does."""
     try:
         future = connection.submit(command)

@@ -15,6 +15,7 @@ import msgspec
 from typing_extensions import TypeVar
 
 from pulsewire._core.codecs import Codec
+from pulsewire._redis.pipeline import bulk
 from pulsewire.errors import DecodeError, InvalidName, InvalidOption
 
 T = TypeVar("T", default=bytes)
@@ -23,6 +24,9 @@ RawFields = Sequence[bytes]
 
 NAME, PAYLOAD, TOPIC, REQUEST, HEADER = b"n", b"p", b"t", b"r", b"h:"
 REQUEST_FIELD = "r"
+PACKED_FIELDS = 3
+"""Fields in what `PulseFormat.packed` packs: n, p, r."""
+KNOWN_NAMES = 1000
 _EMPTY: Mapping[str, str] = {}
 
 
@@ -117,18 +121,18 @@ class EntryFormat(Protocol[T]):
 class PulseFormat(Generic[T]):
     """Entries as Go Pulse writes and reads them."""
 
-    __slots__ = ("_codec", "_known_names")
+    __slots__ = ("_codec", "_packed_names")
     has_requests = True
 
     def __init__(self, codec: Codec[T]) -> None:
         self._codec = codec
-        self._known_names: set[str] = set()
+        self._packed_names: dict[str, bytes] = {}
 
     def fields(
         self, name: str, payload: T, topic: str | None, headers: Mapping[str, str] | None
     ) -> tuple[list[Any], int]:
         """`n`, `p`, `t` if there is a topic, then headers."""
-        if name not in self._known_names:
+        if name not in self._packed_names:
             self._check_name(name)
         data = self._codec.encode(payload)
         size = len(data) + len(name)
@@ -146,12 +150,25 @@ class PulseFormat(Generic[T]):
                 size += len(key) + len(value)
         return fields, size
 
-    def _check_name(self, name: str) -> None:
+    def packed(self, name: str, payload: T, request: str) -> tuple[bytes, int]:
+        """The fields of an event without topic and headers as they travel, and how many bytes of content they hold.
+
+        The same as `fields`, packed: what is added most, and half the time of the general way.
+        """
+        packed_name = self._packed_names.get(name) or self._check_name(name)
+        data = self._codec.encode(payload)
+        size, mark = len(data), request.encode()
+        fields = b"%b$1\r\np\r\n$%d\r\n%b\r\n$1\r\nr\r\n$%d\r\n%b\r\n"
+        return fields % (packed_name, size, data, len(mark), mark), size + len(name)
+
+    def _check_name(self, name: str) -> bytes:
+        """The name with its field, packed, if it is one."""
         if not isinstance(name, str) or not name:
             raise InvalidName("event", name, "a string is needed that is not empty")
-        _text("event", name)
-        if len(self._known_names) < 1000:
-            self._known_names.add(name)
+        packed = bulk("n", _text("event name", name))
+        if len(self._packed_names) < KNOWN_NAMES:
+            self._packed_names[name] = packed
+        return packed
 
     def topic(self, raw: RawFields) -> str:
         """Field `t`, or the empty string."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pulsewire._core.codecs import BYTES, JSON, TEXT, Codec, typed
 from pulsewire._core.hooks import Hooks
-from pulsewire._redis.lane import ServerInfo
+from pulsewire._redis.opening import ServerInfo
 from pulsewire.errors import *  # noqa: F403  # every exception; the list is errors.__all__
 from pulsewire.errors import __all__ as _errors
 from pulsewire.hub import Hub, connect

@@ -16,9 +16,9 @@ from pulsewire._core.hooks import NO_HOOKS, Hooks
 from pulsewire._core.ids import RequestIds
 from pulsewire._redis.connect import open_link
 from pulsewire._redis.doors import AnyClient
-from pulsewire._redis.lane import ServerInfo
 from pulsewire._redis.link import Link, LinkOptions
 from pulsewire._redis.namespace import Namespace
+from pulsewire._redis.opening import ServerInfo
 from pulsewire.streaming.keys import StreamKeys
 from pulsewire.streaming.retention import DEFAULT_MAX_LEN, StreamOptions
 from pulsewire.streaming.stream import Stream

@@ -22,12 +22,14 @@ class Adopted:
     Attributes:
         transport: ours to write to and to close.
         unread: bytes that had arrived but that redis-py had not parsed.
+        is_ended: whether the server has closed its side; the transport will not say so again.
         writer: redis-py's StreamWriter. Keep it as long as the transport: from Python 3.12 on it closes the transport
             when it is collected.
     """
 
     transport: asyncio.Transport
     unread: bytes
+    is_ended: bool
     writer: object
 
 
@@ -48,4 +50,4 @@ def adopt(connection: Any, protocol: asyncio.Protocol) -> Adopted:
     transport.set_protocol(protocol)
     connection._reader = None  # noqa: SLF001  # what this function is for
     connection._writer = None  # noqa: SLF001  # likewise
-    return Adopted(transport, bytes(buffer), writer)
+    return Adopted(transport, bytes(buffer), bool(getattr(reader, "_eof", False)), writer)

@@ -11,8 +11,9 @@ from typing import Any
 
 import anyio
 
-from pulsewire._redis.lane import Lane, open_connection
+from pulsewire._redis.lane import Lane
 from pulsewire._redis.link import Link
+from pulsewire._redis.opening import open_connection
 from pulsewire._redis.pipeline import Argument, JoinedConnection
 from pulsewire._redis.translate import ReplyError, Verdict, from_reply, verdict
 from pulsewire.errors import ConnectionLost, PulsewireError, ServerUnavailable
@@ -36,7 +37,9 @@ class BlockingConnection:
         self._key = key
         self._connection: JoinedConnection | None = None
         self._lane: Lane | None = None
-        self._asked: Lane | None = None  # where a key of a half-moved slot is, until the connection is dropped
+        self._asked: Lane | None = (
+            None  # where a key of a half-moved slot is, until the connection is dropped
+        )
         self._is_blocked = False
 
     async def open(self, within: float) -> bool:
@@ -71,7 +74,9 @@ class BlockingConnection:
             raise AssertionError("a blocking connection is opened before it is used")
         self._is_blocked = True
         try:
-            if self._asked is not None:  # in the same write as the command; it holds for the next one only
+            if (
+                self._asked is not None
+            ):  # in the same write as the command; it holds for the next one only
                 connection.submit_unheard(("ASKING",))
             return await connection.submit(command)
         except ConnectionLost:

@@ -7,20 +7,23 @@ once more, so that a failover is noticed by whoever needs it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anyio
 
 from pulsewire._core.backoff import Backoff
 from pulsewire._redis.doors import ClusterDoors
-from pulsewire._redis.lane import HOPELESS, RECONNECT_CAP, Lane, ServerInfo, open_connection
-from pulsewire._redis.link import Link, LinkOptions
+from pulsewire._redis.lane import RECONNECT_CAP, Lane
+from pulsewire._redis.link import TOLD_LANE_PATIENCE, Link, LinkOptions, kill_lost
+from pulsewire._redis.opening import HOPELESS, LostConnection, ServerInfo, open_connection
 from pulsewire._redis.pipeline import Argument
 from pulsewire._redis.slots import NodeAddress, SlotMap, key_slot, parse_redirection
-from pulsewire._redis.translate import ReplyError
-from pulsewire.errors import ConnectionLost, InvalidTarget, ServerUnavailable
+from pulsewire._redis.translate import ReplyError, Verdict, from_reply, verdict
+from pulsewire.errors import ConnectionLost, InvalidTarget, PulsewireError, ServerUnavailable
 
 OWNER_PATIENCE = 0.5
 """Seconds to wait for the owner of a slot before the map is asked for again."""
@@ -39,6 +42,7 @@ class ClusterLink(Link):
         self._last_info: ServerInfo | None = None
         self._learning: anyio.Event | None = None
         self._last_trouble = "no node was asked yet"
+        self._is_closed = False
 
     @property
     def info(self) -> ServerInfo:
@@ -65,6 +69,7 @@ class ClusterLink(Link):
             raise ServerUnavailable(self.shown, patience, self._last_trouble)
 
     def _close(self) -> None:
+        self._is_closed = True
         for lane in self._lanes.values():
             lane.close()
 
@@ -86,6 +91,8 @@ class ClusterLink(Link):
                 silence=options.silence,
             )
             self._lanes[node] = lane
+            if self._is_closed:
+                lane.close()
         return lane
 
     async def _open_lane(self, key: str, within: float) -> Lane:
@@ -93,6 +100,8 @@ class ClusterLink(Link):
         deadline = clock.monotonic() + within
         backoff = Backoff(base=0.05, cap=RECONNECT_CAP)
         while True:
+            if self._is_closed:
+                raise ServerUnavailable(self.shown, 0.0, "the hub is closed")
             owner = self._slots.owners[key_slot(key)]
             if owner is not None:
                 lane = self._lane_to(owner)
@@ -123,7 +132,8 @@ class ClusterLink(Link):
             return None
         if where.kind == "MOVED":
             self._slots.move(where.slot, where.to)
-            self.tasks.start_soon(self._learn)
+            if not self._is_closed:
+                self.tasks.start_soon(self._learn_quietly)
         return self._lane_to(where.to)
 
     # --- the map of slots
@@ -133,17 +143,31 @@ class ClusterLink(Link):
         if self._learning is not None:
             await self._learning.wait()
             return True
+        if self._is_closed:
+            return False
         self._learning = anyio.Event()
         try:
+            hopeless: PulsewireError | None = None
             for node in self._whom_to_ask():
-                reply = await self._ask(node)
+                try:
+                    reply = await self._ask(node)
+                except HOPELESS as error:
+                    hopeless = error  # the next node may know us
+                    continue
                 if reply is not None:
                     self._adopt_map(SlotMap.from_reply(reply, node))
                     return True
+            if hopeless is not None:
+                raise hopeless
             return False
         finally:
             self._learning.set()
             self._learning = None
+
+    async def _learn_quietly(self) -> None:
+        """In the background: who needs a node that refuses us learns so from it."""
+        with contextlib.suppress(*HOPELESS):
+            await self._learn()
 
     def _whom_to_ask(self) -> list[NodeAddress]:
         """Nodes we are connected to first, then everybody we know."""
@@ -170,6 +194,8 @@ class ClusterLink(Link):
                 raise InvalidTarget(
                     self.shown, f"{node} is no cluster node; use redis://{node}"
                 ) from error
+            if verdict(error) is Verdict.RAISE and error.code != "ERR":
+                raise from_reply(error, "CLUSTER SLOTS", str(node)) from error
             self._last_trouble = f"{node}: {error.text}"
         except HOPELESS:
             raise
@@ -186,9 +212,7 @@ class ClusterLink(Link):
         self._slots = slots
         masters = set(slots.masters())
         for node in [node for node in self._lanes if node not in masters]:
-            lane = self._lanes.pop(node)
-            if lane.connection is not None:
-                lane.leave(lane.connection)
+            self._lanes.pop(node).abandon("it is no master of this cluster any more")
         for node in masters:
             self._lane_to(node)
 
@@ -203,11 +227,34 @@ class ClusterLink(Link):
         node = next((node for node in self._slots.masters() if str(node) == master), None)
         if node is None:
             raise ServerUnavailable(master, 0.0, "it is no master of this cluster any more")
-        connection = await self._lane_to(node).ready(self.options.wait_for_server)
-        try:
-            return await connection.submit(command)
-        except ConnectionLost as error:
-            raise ServerUnavailable(master, 0.0, error.reason) from error
+        return await self._call_node(node, self.options.wait_for_server, *command)
+
+    async def _call_node(self, node: NodeAddress, within: float, *command: Argument) -> Any:
+        clock, lane, backoff = self.options.clock, self._lane_to(node), Backoff(base=0.02, cap=1.0)
+        deadline = clock.monotonic() + within
+        while True:
+            connection = await lane.ready(max(deadline - clock.monotonic(), 0.001))
+            await connection.room()
+            try:
+                return await connection.submit(command)
+            except ConnectionLost as error:
+                reason = error.reason
+            except ReplyError as error:
+                if verdict(error) is Verdict.RAISE:
+                    raise from_reply(error, str(command[0]), lane.address) from error
+                reason = error.text
+            if clock.monotonic() >= deadline:
+                raise ServerUnavailable(lane.address, within, reason)
+            await anyio.sleep(backoff.next_pause())
+
+    async def make_sure_dead(self, key: str, lost: LostConnection) -> None:
+        """Also where the connection led, which need not be to the key's owner: ASK leads elsewhere."""
+        owner = self._slots.owners[key_slot(key)]
+        for node, lane in list(self._lanes.items()):
+            if node != owner and lane.address == lost.address:
+                with contextlib.suppress(ServerUnavailable):  # dead, and so is its connection
+                    await kill_lost(partial(self._call_node, node, TOLD_LANE_PATIENCE), lost)
+        await super().make_sure_dead(key, lost)
 
     def together(self, keys: Sequence[str]) -> list[list[str]]:
         """Those of one slot."""

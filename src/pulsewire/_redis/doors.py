@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import redis
@@ -25,6 +26,8 @@ from pulsewire.errors import InvalidTarget
 
 CONNECT_TIMEOUT = 3.0
 SENTINEL_TIMEOUT = 1.0
+NO_RETRY = Retry(NoBackoff(), 0)
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 
 class Door(Protocol):
@@ -76,6 +79,7 @@ def _new_connection(pool: Any) -> Any:
 
 
 async def _connected(connection: Any, address: str) -> Any:
+    connection.retry = NO_RETRY  # whatever the user's client does: its pauses would add to ours
     try:
         await connection.connect()
     except Exception as error:
@@ -122,9 +126,12 @@ def doors_of_target(target: Target) -> Doors:
     Raises:
         InvalidTarget: redis-py does not know an option in it.
     """
+    for name in _FILES:
+        if (path := target.options.get(name)) and not Path(path).exists():
+            raise InvalidTarget(target.shown, f"{name}: there is no {path!r}")
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT,
-        "retry": Retry(NoBackoff(), 0),  # we retry ourselves
+        "retry": NO_RETRY,  # we retry ourselves
         "protocol": 3,
         **target.options,
     }
@@ -159,7 +166,7 @@ def _sentinel_pool(target: Target, options: dict[str, Any]) -> ConnectionPool:
     sentinel_options = {
         "socket_timeout": SENTINEL_TIMEOUT,
         "socket_connect_timeout": SENTINEL_TIMEOUT,
-        "retry": Retry(NoBackoff(), 0),
+        "retry": NO_RETRY,
         **({"ssl": True} if target.tls else {}),
         **{name: value for name, value in target.options.items() if name.startswith("ssl_")},
         **target.sentinel_options,

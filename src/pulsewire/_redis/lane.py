@@ -7,148 +7,20 @@ nobody waits any more it stops. Pauses between attempts grow with full jitter (`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import anyio
 
 from pulsewire._core.backoff import Backoff
 from pulsewire._core.hooks import Hooks
-from pulsewire._core.ids import new_ulid
 from pulsewire._core.tasks import OwnedTasks
-from pulsewire._redis.adopt import CannotAdopt
-from pulsewire._redis.doors import CONNECT_TIMEOUT, Door
+from pulsewire._redis.doors import Door
+from pulsewire._redis.opening import HOPELESS, SILENCE, ServerInfo, open_connection
 from pulsewire._redis.pipeline import JoinedConnection
-from pulsewire._redis.translate import ReplyError, Verdict, from_reply, verdict
-from pulsewire.errors import (
-    AuthenticationFailed,
-    InvalidTarget,
-    PermissionDenied,
-    PulsewireError,
-    ServerTooOld,
-    ServerUnavailable,
-)
+from pulsewire.errors import PulsewireError, ServerUnavailable
 
-SILENCE = 4.0
-"""Seconds without an expected reply after which a connection counts as dead."""
 RECONNECT_CAP = 2.0
 """Upper bound of a pause between attempts: consuming goes on within 5 s of the server being there again."""
-OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
-_GREETING = {b"server", b"version", b"id", b"mode", b"role"}
-HOPELESS = (AuthenticationFailed, InvalidTarget, PermissionDenied, ServerTooOld)
-"""Errors of opening that trying again does not mend."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """What a server says of itself.
-
-    Attributes:
-        kind: `valkey` or `redis`.
-        version: as numbers, such as (9, 1, 2).
-        topology: `standalone`, `sentinel` (found through sentinels) or `cluster`.
-        role: `master` or `replica`.
-    """
-
-    kind: str
-    version: tuple[int, ...]
-    topology: str
-    role: str
-
-    @property
-    def version_text(self) -> str:
-        """The version as people write it."""
-        return ".".join(map(str, self.version))
-
-
-@dataclass(frozen=True, slots=True)
-class LostConnection:
-    """A connection that died with a write in it: enough to make sure that the server drops it too."""
-
-    address: str
-    client_id: int
-    name: str
-
-
-async def open_connection(
-    door: Door,
-    *,
-    master_only: bool,
-    silence: float = SILENCE,
-    on_push: Callable[[Sequence[Any]], None] | None = None,
-    on_lost: Callable[[JoinedConnection, str, int], None] | None = None,
-) -> tuple[JoinedConnection, ServerInfo]:
-    """Open a door, adopt the socket, and greet the server.
-
-    Raises:
-        ServerUnavailable: nobody answers, or (with `master_only`) it is a replica.
-        AuthenticationFailed, ServerTooOld, InvalidTarget: trying again would not help.
-    """
-    name = f"pulsewire:{new_ulid()}"  # unique, so that `Link.make_sure_dead` never takes another client for it
-    connection = JoinedConnection(door.address, silence=silence, on_push=on_push, on_lost=on_lost)
-    try:
-        # redis-py bounds the connect, this its handshake as well
-        with anyio.fail_after(CONNECT_TIMEOUT):
-            raw = await door.open()
-            connection.take_over(raw)
-            greeting = await connection.submit(("HELLO", 3, "SETNAME", name))
-    except TimeoutError:
-        connection.lose("the handshake took too long")
-        raise ServerUnavailable(
-            door.address, CONNECT_TIMEOUT, "the handshake took too long"
-        ) from None
-    except CannotAdopt as error:
-        raise InvalidTarget(door.address, f"its connections cannot be used ({error})") from error
-    except ReplyError as error:
-        connection.lose("the greeting was refused")
-        if "unknown command" in error.text.lower():
-            raise ServerTooOld("redis", "before 6.0", _needed()) from error
-        if verdict(error) is not Verdict.RAISE:
-            raise ServerUnavailable(door.address, 0.0, error.text) from error
-        raise from_reply(error, "HELLO", door.address) from error
-    except BaseException:
-        connection.lose("opening was given up")
-        raise
-    try:
-        if not isinstance(greeting, dict) or not greeting.keys() >= _GREETING:
-            raise ServerUnavailable(door.address, 0.0, "it does not answer HELLO as Redis does")
-        info = read_greeting(greeting)
-        if master_only and info.role not in ("master", "primary"):
-            raise ServerUnavailable(
-                door.address, 0.0, f"the server is a {info.role}, not the master"
-            )
-    except PulsewireError:
-        connection.lose("the server is not usable")
-        raise
-    connection.client_id, connection.name = int(greeting[b"id"]), name
-    return connection, info
-
-
-def read_greeting(greeting: dict[bytes, Any]) -> ServerInfo:
-    """What the reply of HELLO says.
-
-    Raises:
-        ServerTooOld: the server lacks what we need.
-    """
-    kind = greeting[b"server"].decode()
-    version = tuple(
-        int(part)
-        for part in greeting[b"version"].decode().split("-")[0].split(".")
-        if part.isdigit()
-    )
-    if version < OLDEST.get(kind, (0,)):
-        raise ServerTooOld(kind, ".".join(map(str, version)), _needed())
-    return ServerInfo(kind, version, greeting[b"mode"].decode(), greeting[b"role"].decode())
-
-
-def _needed() -> str:
-    return (
-        " or ".join(f"{kind} {'.'.join(map(str, least))}" for kind, least in sorted(OLDEST.items()))
-        + " or newer"
-    )
 
 
 class Lane:
@@ -173,7 +45,7 @@ class Lane:
         self._silence = silence
         self._waiters: list[asyncio.Future[JoinedConnection]] = []
         self._is_opening = False
-        self._is_closed = False
+        self._closed = ""  # why, once it is
 
     @property
     def address(self) -> str:
@@ -192,8 +64,8 @@ class Lane:
         """
         if self.connection is not None:
             return self.connection
-        if self._is_closed:
-            raise ServerUnavailable(self.address, 0.0, "the hub is closed")
+        if self._closed:
+            raise ServerUnavailable(self.address, 0.0, self._closed)
         waiter: asyncio.Future[JoinedConnection] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         if not self._is_opening:
@@ -215,16 +87,22 @@ class Lane:
 
     def close(self) -> None:
         """Drop the connection for good."""
-        self._is_closed = True
+        self._closed = "the hub is closed"
         if self.connection is not None:
             self.connection.lose("the hub was closed")
-        for waiter in self._waiters:
-            waiter.cancel()
+        self._answer(ServerUnavailable(self.address, 0.0, self._closed))
+
+    def abandon(self, reason: str) -> None:
+        """Open no more connections; what is under way is finished, and who waits for one is told why."""
+        self._closed = reason
+        if self.connection is not None:
+            self.leave(self.connection)
+        self._answer(ServerUnavailable(self.address, 0.0, reason))
 
     async def _open(self) -> None:
         backoff = Backoff(cap=RECONNECT_CAP)
         try:
-            while self._somebody_waits() and not self._is_closed:
+            while self._somebody_waits() and not self._closed:
                 try:
                     connection, info = await open_connection(
                         self.door, master_only=True, silence=self._silence, on_lost=self._when_lost
@@ -242,6 +120,8 @@ class Lane:
                     await anyio.sleep(backoff.next_pause())
                 else:
                     self.info = info
+                    if self._closed:  # while the last byte of the greeting was on its way
+                        connection.lose(self._closed)
                     if not connection.is_usable:  # lost again already
                         continue
                     self.connection = connection
@@ -250,10 +130,8 @@ class Lane:
                     return
         finally:
             self._is_opening = False
-            if self._somebody_waits():
-                with contextlib.suppress(RuntimeError):  # the task group is closing
-                    self._is_opening = True
-                    self._tasks.start_soon(self._open)
+            # Who still waits does so in a task that is not ours; ours was cancelled since its owner ends.
+            self._answer(ServerUnavailable(self.address, 0.0, "the hub is closed"))
 
     def _somebody_waits(self) -> bool:
         self._waiters = [waiter for waiter in self._waiters if not waiter.done()]
@@ -272,8 +150,8 @@ class Lane:
     def _when_lost(self, connection: JoinedConnection, reason: str, in_flight: int) -> None:
         if self.connection is connection:
             self.connection = None
-        if reason == "retired" or self._is_closed:
-            return
+        if reason == "retired" or self._closed or not connection.client_id:
+            return  # without an id it was never open: whoever opens it learns why it was not
         self.last_trouble = reason
         self._hooks.connection_lost(self.address, reason, in_flight)
         self._logger.warning(

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from pulsewire._redis.doors import PoolDoor
-from pulsewire._redis.lane import Lane, ServerInfo
+from pulsewire._redis.lane import Lane
 from pulsewire._redis.link import Link, LinkOptions
+from pulsewire._redis.opening import ServerInfo
 from pulsewire._redis.pipeline import Argument
 from pulsewire._redis.targets import Topology
 from pulsewire._redis.translate import ReplyError
@@ -42,9 +43,14 @@ class SingleLink(Link):
             self._door, self.tasks, options.hooks, options.logger, silence=options.silence
         )
         await self._only.ready(min(options.wait_at_first, options.wait_for_server))
-        if self._only.info is not None and self._only.info.topology == "cluster":
+        mode = "" if self._only.info is None else self._only.info.topology
+        if mode == "cluster":
             raise InvalidTarget(
                 self.shown, "this server is part of a cluster; use redis+cluster://host:port"
+            )
+        if mode == "sentinel":
+            raise InvalidTarget(
+                self.shown, "this is a sentinel; use redis+sentinel://host:port/name-of-the-master"
             )
 
     def _close(self) -> None:

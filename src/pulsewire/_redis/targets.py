@@ -22,8 +22,10 @@ SCHEMES = (
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
 # From the first colon to the last @, whatever is between: a password may hold characters that should have been encoded.
-_SECRET_IN_URL = re.compile(r"((?:^|://)(?!/)[^:]*:)(?!//).*(?=@)", re.DOTALL)
-_SECRET_IN_QUERY = re.compile(r"((?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+_SECRET_IN_URL = re.compile(
+    r"^(?:(?:rediss?|valkeys?|unix)(?:\+\w+)?://)?+(?!/)[^:]*:(.*)@", re.DOTALL | re.IGNORECASE
+)
+_SECRET_IN_QUERY = re.compile(r"[?&][^=&]*(?:password|secret|token)[^=&]*=([^&]*)", re.IGNORECASE)
 _SECONDS = ("socket_timeout", "socket_connect_timeout")
 
 
@@ -59,7 +61,12 @@ class Target:
 
 def without_secrets(url: str) -> str:
     """`url` with passwords replaced, fit for messages and logs."""
-    return _SECRET_IN_QUERY.sub(r"\1***", _SECRET_IN_URL.sub(r"\1***", url))
+    found = [*_SECRET_IN_URL.finditer(url), *_SECRET_IN_QUERY.finditer(url)]
+    shown, end = "", 0
+    for first, last in sorted(match.span(1) for match in found):
+        shown += f"{url[end:first]}***" if first >= end else ""
+        end = max(end, last)
+    return shown + url[end:]
 
 
 def parse_target(url: str) -> Target:
@@ -70,7 +77,7 @@ def parse_target(url: str) -> Target:
     """
     shown = without_secrets(url)
     scheme, separator, rest = url.partition("://")
-    if not separator:
+    if not separator or ":" in scheme:
         raise InvalidTarget(shown, f"it has no scheme; one of {SCHEMES} is needed")
     base, _, way = scheme.lower().partition("+")
     if base not in ("redis", "rediss", "valkey", "valkeys", "unix") or way not in (
@@ -144,7 +151,9 @@ def _split_credentials(rest: str, shown: str) -> tuple[dict[str, Any], str]:
     """User and password, and the rest without them: redis-py's parser could quote them in its messages."""
     end = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
     if "#" in rest or (end and "@" in rest[end:]):
-        raise InvalidTarget(shown, "the characters / ? # @ in user, password or options are written %2F %3F %23 %40")
+        raise InvalidTarget(
+            shown, "the characters / ? # @ in user, password or options are written %2F %3F %23 %40"
+        )
     userinfo, _, listed = rest[:end].rpartition("@")
     user, _, password = userinfo.partition(":")
     named = {"username": unquote(user), "password": unquote(password)}

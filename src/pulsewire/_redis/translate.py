@@ -93,6 +93,10 @@ def from_client(error: BaseException, address: str) -> PulsewireError:
         return AuthenticationFailed(address, text)
     if isinstance(error, client_errors.NoPermissionError):
         return PermissionDenied("the handshake", text)
+    if "unknown command" in text and "SENTINEL" in text.upper():
+        return InvalidTarget(
+            address, "the servers it names are no sentinels; use redis://host:port"
+        )
     if text.startswith("DB index is out of range") or "Invalid Database" in text:
         return InvalidTarget(address, text)
     return ServerUnavailable(address, 0.0, text)

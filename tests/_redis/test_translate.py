@@ -1,0 +1,111 @@
+"""What an error reply means: to the caller, and for what is done about it."""
+
+from __future__ import annotations
+
+import pytest
+import redis.exceptions as client_errors
+
+from pulsewire._redis.translate import ReplyError, Verdict, from_client, from_reply, verdict
+from pulsewire.errors import (
+    AuthenticationFailed,
+    InvalidTarget,
+    PermissionDenied,
+    PulsewireError,
+    ServerError,
+    ServerFull,
+    ServerUnavailable,
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("LOADING Valkey is loading the dataset in memory", Verdict.WAIT),
+        ("BUSY Valkey is busy running a script", Verdict.WAIT),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", Verdict.WAIT),
+        ("CLUSTERDOWN The cluster is down", Verdict.WAIT),
+        ("CLUSTERDOWN Hash slot not served", Verdict.WAIT),
+        ("NOREPLICAS Not enough good replicas to write.", Verdict.WAIT),
+        ("READONLY You can't write against a read only replica.", Verdict.MOVE_ON),
+        ("READONLY You can't write against a read only replica. script: 1, on @user_script:1.", Verdict.MOVE_ON),
+        ("MASTERDOWN Link with MASTER is down", Verdict.MOVE_ON),
+        ("MOVED 1 a:1", Verdict.REDIRECT),
+        ("ASK 1 a:1", Verdict.REDIRECT),
+        ("NOSCRIPT No matching script.", Verdict.LOAD_SCRIPT),
+        ("ERR unknown command 'X'", Verdict.RAISE),
+        ("WRONGTYPE Operation against a key", Verdict.RAISE),
+        ("OOM command not allowed", Verdict.RAISE),
+        ("NOPERM no", Verdict.RAISE),
+        ("CROSSSLOT Keys in request don't hash to the same slot", Verdict.RAISE),
+        ("EXECABORT Transaction discarded", Verdict.RAISE),
+        ("readonly in small letters", Verdict.RAISE),
+        ("", Verdict.RAISE),
+    ],
+)
+def test_each_reply_has_its_verdict(reply: str, expected: Verdict) -> None:
+    assert verdict(ReplyError(reply)) is expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", ServerFull),
+        ("OOM command not allowed. script: 1, on @user_script:1.", ServerFull),
+        ("NOPERM User shop has no permissions to run the 'xadd' command", PermissionDenied),
+        ("NOPERM No permissions to access a key", PermissionDenied),
+        ("NOAUTH Authentication required.", AuthenticationFailed),
+        ("WRONGPASS invalid username-password pair or user is disabled.", AuthenticationFailed),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", ServerError),
+        ("ERR syntax error", ServerError),
+    ],
+)
+def test_each_reply_has_its_exception_with_command_and_text(
+    reply: str, expected: type[PulsewireError]
+) -> None:
+    error = from_reply(ReplyError(reply), "XADD", "host:1")
+    assert type(error) is expected
+    assert reply in str(error)
+    assert ("host:1" if expected is AuthenticationFailed else "XADD") in str(error)
+
+
+def test_server_error_tells_its_code() -> None:
+    error = from_reply(ReplyError("BUSYGROUP Consumer Group name already exists"), "XGROUP", "a")
+    assert isinstance(error, ServerError)
+    assert error.code == "BUSYGROUP"
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (client_errors.AuthenticationError("invalid username-password pair"), AuthenticationFailed),
+        (client_errors.AuthenticationWrongNumberOfArgsError("x"), AuthenticationFailed),
+        (
+            client_errors.ResponseError(
+                "AUTH <password> called without any password configured for the default user."
+            ),
+            AuthenticationFailed,
+        ),
+        (client_errors.ResponseError("DB index is out of range"), InvalidTarget),
+        (client_errors.NoPermissionError("this user has no permissions"), PermissionDenied),
+        (client_errors.ConnectionError("Error 111 connecting to h:1."), ServerUnavailable),
+        (client_errors.TimeoutError("Timeout connecting to server"), ServerUnavailable),
+        (client_errors.BusyLoadingError("loading"), ServerUnavailable),
+        (OSError(111, "refused"), ServerUnavailable),
+        (ValueError(), ServerUnavailable),
+    ],
+)
+def test_what_redis_py_raises_while_connecting_is_translated(
+    raised: Exception, expected: type[PulsewireError]
+) -> None:
+    error = from_client(raised, "host:1")
+    assert type(error) is expected
+    assert str(raised) in str(error)
+
+
+def test_exception_without_words_is_named_by_its_type() -> None:
+    assert "ValueError" in str(from_client(ValueError(), "host:1"))
+
+
+def test_what_is_ours_already_stays_as_it_is() -> None:
+    error = ServerUnavailable("a", 1.0, "x")
+    assert from_client(error, "host:1") is error

@@ -31,6 +31,8 @@ class Acks:
         self._wake: asyncio.Future[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+        self._has_ended = asyncio.Event()
+        self._has_ended.set()
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         self.acked = 0
@@ -74,8 +76,25 @@ class Acks:
         _answer(callers, Closed(f"sink {self._group!r}"))
 
     async def run(self) -> None:
-        """Send what comes, until cancelled."""
-        await keep_doing("acks", self.send_once, self._context)
+        """Send what comes, until cancelled or finished."""
+        self._has_ended.clear()
+        try:
+            await keep_doing("acks", self.send_once, self._context)
+        finally:
+            self._has_ended.set()
+
+    async def finish(self) -> None:
+        """Send what is left, also when `run` was cancelled with the rest of a block.
+
+        Raises:
+            PulsewireError: the server did not take it.
+        """
+        self._context.stop.set()
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+        await self._has_ended.wait()
+        while self._ids:
+            await self.send_once()
 
     async def send_once(self) -> None:
         """Wait for acks, and send all there are."""
@@ -89,8 +108,10 @@ class Acks:
         try:
             while sent < len(ids):
                 batch = ids[sent : sent + ACK_BATCH]
-                self.acked += await self._store.ack(self._group, batch)
+                acked = await self._store.ack(self._group, batch)
+                self.acked += acked
                 sent += len(batch)
+                self._context.hooks.events_acked(self._store.keys.name, self._group, acked)
                 for event_id in batch:
                     self._holdings.finish(event_id)
         except PulsewireError as error:

@@ -68,9 +68,14 @@ class Consumption(Generic[T]):
             async with anyio.create_task_group() as group:
                 for _ in range(self._options.concurrency):
                     group.start_soon(work)
+        except BaseExceptionGroup as failures:
+            if len(failures.exceptions) == 1:  # what a handler raised comes out as it was
+                raise failures.exceptions[0] from None
+            raise
         finally:
-            for event in self._order.abandon():  # parked when it was cancelled or stopped
-                if _share_of(event).begin(event):
+            for event in self._order.abandon():
+                # Cancelled: let go. Stopped: the sink gives back what was not begun when it is left.
+                if not self._inbox.is_ended and _share_of(event).begin(event):
                     _share_of(event).finish(event.id)
 
     async def _work(self) -> None:
@@ -83,11 +88,10 @@ class Consumption(Generic[T]):
         if key_of is None:
             raise AssertionError("only used with ordered_by")
         while True:
-            while (
-                order.parked >= self._parked_limit
-            ):  # other slots work on it: wait for one of them
-                self._unparked = anyio.Event()
-                await self._unparked.wait()
+            while order.parked >= self._parked_limit and not self._inbox.is_ended:
+                if self._unparked.is_set():  # one event for all who wait
+                    self._unparked = anyio.Event()
+                await self._unparked.wait()  # other slots work on them: wait for one of those
             event = await self._inbox.take()
             if event is None:
                 return

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pulsewire.errors import StreamFull
 from pulsewire.streaming.source import Source
 from pulsewire.streaming.store import AddRules
 from pulsewire.streaming.wire import REQUEST, RawFields
@@ -44,13 +45,16 @@ class DeadLetters:
         extra = [
             item for key, value in told.items() for item in (f"{prefix}pulsewire-{key}", value)
         ]
-        await self.source.store.add_by_rules(
+        added = await self.source.store.add_by_rules(
             self.rules,
             [*copied, *extra],
             only_if_exists=False,
             once=f"{origin.name}:{sink}:{event_id}",
             window=WINDOW,
         )
+        if added.outcome == "full":
+            limit = self.rules.hard_limit
+            raise StreamFull(self.source.name, added.length, limit, added.held_by)
 
 
 def _pairs(fields: RawFields) -> list[tuple[bytes, bytes]]:

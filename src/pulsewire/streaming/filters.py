@@ -32,11 +32,11 @@ def topic_filter(topic: str | None, pattern: str | re.Pattern[str] | None) -> Fi
         return None
     try:
         compiled = re.compile(pattern)
-        if not isinstance(compiled.pattern, str):
-            raise TypeError("topics are text")
     except (re.error, TypeError) as error:
         raise InvalidOption(
             "topic_pattern", pattern, f"is no regular expression: {error}"
         ) from None
+    if not isinstance(compiled.pattern, str):
+        raise InvalidOption("topic_pattern", pattern, "is no regular expression of text")
     search = compiled.search
     return lambda found: search(found) is not None

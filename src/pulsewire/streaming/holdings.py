@@ -20,11 +20,12 @@ from collections.abc import Iterable
 class Holdings:
     """The ids one consumer holds of one stream."""
 
-    __slots__ = ("_buffered", "_in_work")
+    __slots__ = ("_buffered", "_extended", "_in_work")
 
     def __init__(self) -> None:
         self._buffered: dict[str, None] = {}
         self._in_work: dict[str, None] = {}
+        self._extended: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._buffered) + len(self._in_work)
@@ -55,11 +56,18 @@ class Holdings:
     def finish(self, event_id: str) -> None:
         """Nobody here works on it any more: it was acknowledged, or its idle time may run."""
         self._in_work.pop(event_id, None)
+        self._extended.discard(event_id)
+
+    def move_on(self, event_id: str) -> None:
+        """The loop that had it has come to the next one: its idle time may run, unless it was extended."""
+        if event_id not in self._extended:
+            self._in_work.pop(event_id, None)
 
     def extend(self, event_id: str) -> None:
-        """Keep an event that was let go, as long as nobody else has it."""
+        """Keep an event until it is finished, also one that was let go, as long as nobody else has it."""
         if event_id not in self._buffered:
             self._in_work[event_id] = None
+            self._extended.add(event_id)
 
     def due_for_refresh(self) -> list[str]:
         """All that is held, oldest first as it came."""
@@ -78,4 +86,4 @@ class Holdings:
         """These belong to others now."""
         for event_id in event_ids:
             self._buffered.pop(event_id, None)
-            self._in_work.pop(event_id, None)
+            self.finish(event_id)

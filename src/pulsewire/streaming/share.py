@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from pulsewire._core.loops import LoopContext, Stop
-from pulsewire.errors import DecodeError, ServerError
+from pulsewire.errors import DecodeError, ServerError, StreamFull
 from pulsewire.streaming.acks import Acks
 from pulsewire.streaming.dead_letters import DeadLetters
 from pulsewire.streaming.filters import Filter
@@ -75,6 +75,7 @@ class Share(Generic[T]):
             LoopContext(Stop(), context.hooks, context.logger),
         )
         self.last_seen = "0-0"
+        self.is_leaving = False
         self._noted = ""
 
     @property
@@ -85,7 +86,8 @@ class Share(Generic[T]):
     async def join(self, position: str) -> None:
         """Be a consumer of the group, which is created at `position` if there is none."""
         store, rules = self.source.store, self.rules
-        await store.ensure_group(rules.sink, position)
+        if await store.ensure_group(rules.sink, position):
+            await store.expire(self.source.rules)
         await store.add_consumer(rules.sink, rules.consumer)
 
     # --- what comes
@@ -97,11 +99,11 @@ class Share(Generic[T]):
         events: list[Event[T]] = []
         bad: list[tuple[str, RawFields, DecodeError]] = []
         passed_over: list[str] = []
+        gone: list[str] = []
         for raw_id, fields in entries:
             event_id = raw_id.decode()
             if fields is None:  # deleted while it was pending
-                passed_over.append(event_id)
-                rules.counts.gone += 1
+                gone.append(event_id)
             elif wanted is not None and not wanted(source.entry_format.topic(fields)):
                 passed_over.append(event_id)
                 rules.counts.filtered += 1
@@ -117,6 +119,9 @@ class Share(Generic[T]):
             self.last_seen = entries[-1][0].decode()
         self._hand_on(events)  # before anything is awaited: what was taken must not get lost
         self._pass_over(passed_over)
+        self._miss(len(gone))
+        for event_id in gone:
+            self.acks.soon(event_id)
         for event_id, bad_fields, why in bad:
             await self._set_aside(event_id, bad_fields, why)
 
@@ -127,6 +132,8 @@ class Share(Generic[T]):
         dead: list[ClaimedEntry] = []
         bad: list[tuple[str, RawFields, DecodeError]] = []
         for entry in entries:
+            if entry.event_id in self.holdings:
+                continue  # ours all the time, only not refreshed for long: it is being worked on
             if rules.max_deliveries is not None and entry.deliveries > rules.max_deliveries:
                 dead.append(entry)
             elif not source.wants(entry.fields, rules.wanted):
@@ -167,19 +174,32 @@ class Share(Generic[T]):
                 for event_id in event_ids:
                     self.acks.soon(event_id)
 
+    def _miss(self, count: int) -> None:
+        """Pending events are no longer in the stream: nobody can ever get them."""
+        if count:
+            self.rules.counts.gone += count
+            self.source.hooks.events_missed(self.source.name, self.rules.sink, count)
+            self.source.logger.warning(
+                "pending events are no longer in the stream",
+                extra={"stream": self.source.name, "sink": self.rules.sink, "count": count},
+            )
+
     async def _set_aside(self, event_id: str, fields: RawFields, error: DecodeError) -> None:
         """A malformed entry: a dead letter where there is a place for them, else counted and passed over."""
         self.rules.counts.malformed += 1
         self.source.report_malformed(event_id, error, self.rules.sink)
         if self.rules.letters is not None:
-            await self._move(event_id, fields, {"reason": "malformed", "error": error.reason})
+            facts = {"reason": "malformed", "error": error.reason}
+            if not await self._move(event_id, fields, facts):
+                return
         if not self.rules.no_ack:
             self.acks.soon(event_id)
 
     async def _bury(self, entry: ClaimedEntry) -> None:
         deliveries = entry.deliveries - 1  # this claim was no delivery
         facts = {"reason": "max_deliveries", "deliveries": str(deliveries), "consumer": entry.owner}
-        await self._move(entry.event_id, entry.fields, facts)
+        if not await self._move(entry.event_id, entry.fields, facts):
+            return
         self.source.logger.warning(
             "event moved to the dead letters",
             extra={
@@ -191,15 +211,24 @@ class Share(Generic[T]):
         )
         self.acks.soon(entry.event_id)
 
-    async def _move(self, event_id: str, fields: RawFields, facts: dict[str, str]) -> None:
+    async def _move(self, event_id: str, fields: RawFields, facts: dict[str, str]) -> bool:
+        """Make it a dead letter. False when there is no room for one: it stays pending, and is tried again."""
         letters = self.rules.letters
         if letters is None:
             raise AssertionError("a sink with max_deliveries always has a dead-letter stream")
-        await letters.move(self.source, self.rules.sink, event_id, fields, facts)
+        try:
+            await letters.move(self.source, self.rules.sink, event_id, fields, facts)
+        except StreamFull as error:
+            self.source.logger.warning(
+                "the dead-letter stream is full",
+                extra={"stream": self.source.name, "sink": self.rules.sink, "why": str(error)},
+            )
+            return False
         self.rules.counts.dead_lettered += 1
         self.source.hooks.event_dead_lettered(
             self.source.name, self.rules.sink, event_id, facts["reason"]
         )
+        return True
 
     # --- what is done with it
 
@@ -210,6 +239,10 @@ class Share(Generic[T]):
     def finish(self, event_id: str) -> None:
         """Nobody works on it any more; if it was not acknowledged, its idle time runs from now on."""
         self.holdings.finish(event_id)
+
+    def move_on(self, event_id: str) -> None:
+        """The loop or `read` that had it has come to the next; unless it was extended, that finishes it."""
+        self.holdings.move_on(event_id)
 
     async def ack_id(self, event_id: str) -> None:
         """Acknowledge one event, and return when the server has it."""
@@ -237,6 +270,8 @@ class Share(Generic[T]):
     async def claim_once(self, limit: int) -> None:
         """Take over up to `limit` events of silent consumers, and note down how far the group has come."""
         rules = self.rules
+        if self.is_leaving:
+            return
         try:
             claimed = await self.source.store.claim(
                 rules.sink,
@@ -249,13 +284,7 @@ class Share(Generic[T]):
             await self.mend(error)
             return
         self._noted = claimed.position
-        if claimed.gone:
-            rules.counts.gone += claimed.gone
-            self.source.hooks.events_missed(self.source.name, rules.sink, claimed.gone)
-            self.source.logger.warning(
-                "pending events are no longer in the stream",
-                extra={"stream": self.source.name, "sink": rules.sink, "count": claimed.gone},
-            )
+        self._miss(claimed.gone)
         await self.take_claimed(claimed.entries)
 
     def note_again(self) -> None:
@@ -318,6 +347,7 @@ class Share(Generic[T]):
         position = await self.source.store.rebuild_group(rules.sink)
         if position is None:
             return
+        await self.source.store.expire(self.source.rules)
         if order_of(position) < order_of(self.last_seen):
             self.last_seen = position if position != "0" else "0-0"
         rules.counts.rebuilt += 1

@@ -13,7 +13,7 @@ after `ack_grace` seconds by the server's clock some sink of the name gets it ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
@@ -117,6 +117,7 @@ class Sink(Generic[T]):
             letters=letters,
         )
         self._shares: dict[str, Share[T]] = {}
+        self._removed: list[Share[T]] = []
         self._intake: Intake[T] | None = None
         self._batch: list[Event[T]] = []
 
@@ -137,7 +138,7 @@ class Sink(Generic[T]):
         self._intake = intake
         self._shares = {share.key: share}
         intake.tasks.start_soon(share.acks.run)
-        Sweeper(self._shares.values, intake.inbox, options.ack_grace).start(
+        Sweeper(self._all_shares, intake.inbox, options.ack_grace).start(
             intake.tasks, intake.context
         )
         try:
@@ -156,7 +157,7 @@ class Sink(Generic[T]):
         intake = self._open_intake()
         with anyio.move_on_after(CLOSING_PATIENCE, shield=True):
             await self._leave(intake)
-        for share in self._shares.values():
+        for share in self._all_shares():
             share.acks.close()
         try:
             return await intake.tasks.leave(kind, error, trace)
@@ -167,9 +168,9 @@ class Sink(Generic[T]):
         """Stop reading, let the acks out, and give back what was not begun."""
         intake.inbox.close()
         await intake.stop()
-        for share in self._shares.values():
-            await share.acks.wait_drained()
+        for share in self._all_shares():
             try:
+                await share.acks.finish()
                 await share.leave()
             except PulsewireError as trouble:
                 share.source.logger.warning(
@@ -201,7 +202,7 @@ class Sink(Generic[T]):
             The events; an empty list when the time is over or the sink was stopped.
         """
         for event in self._batch:
-            _finish(event)
+            _move_on(event)
         self._batch = [
             event for event in await self._open_intake().read(max, timeout) if _begin(event)
         ]
@@ -215,24 +216,28 @@ class Sink(Generic[T]):
         """
         if self._options.no_ack:
             return
-        by_stream: dict[str, list[Event[T]]] = {}
-        for event in events:
-            by_stream.setdefault(event.stream, []).append(event)
-        for group in by_stream.values():
-            await self._share_of(group[0]).acks.ack([event.id for event in group])
+        for share, ids in self._by_share(events).items():
+            await share.acks.ack(ids)
 
     async def extend(self, *events: Event[T]) -> None:
         """Keep events that are worked on beyond the loop body or the next `read`, until they are acknowledged."""
-        for event in events:
-            share = self._share_of(event)
-            share.holdings.extend(event.id)
+        if self._options.no_ack:
+            return
+        for share, ids in self._by_share(events).items():
+            for event_id in ids:
+                share.holdings.extend(event_id)
             await share.refresh_once()
 
-    def _share_of(self, event: Event[T]) -> Share[T]:
-        for share in self._shares.values():
-            if share is event._origin:  # noqa: SLF001  # put there by the share
-                return share
-        raise InvalidOption("event", event, f"was not handed out by this sink {self.name!r}")
+    def _by_share(self, events: Iterable[Event[T]]) -> dict[Share[T], list[str]]:
+        """Ids of events by where they came from; all are checked first."""
+        ids: dict[Share[T], list[str]] = {}
+        for event in events:
+            share = event._origin  # noqa: SLF001  # put there by the share
+            if not isinstance(share, Share) or share.rules is not self._rules:
+                reason = f"was not handed out by this sink {self.name!r}"
+                raise InvalidOption("event", event, reason)
+            ids.setdefault(share, []).append(event.id)
+        return ids
 
     async def consume(
         self,
@@ -276,15 +281,19 @@ class Sink(Generic[T]):
         """Share a stream no more. The group and what is pending in it stay for the others."""
         share = self._shares.pop(stream.source.store.main, None)
         if share is not None:
+            share.is_leaving = True
+            self._removed.append(share)  # what is in work is kept, and may be acknowledged
             await self._arrange()
             await share.acks.wait_drained()
-            share.acks.close()
             await share.leave()
+
+    def _all_shares(self) -> list[Share[T]]:
+        return [*self._shares.values(), *self._removed]
 
     def statistics(self) -> SinkStatistics:
         """Counts so far."""
         counts = self._rules.counts
-        shares = self._shares.values()
+        shares = self._all_shares()
         return SinkStatistics(
             delivered=counts.delivered,
             acked=sum(share.acks.acked for share in shares),
@@ -366,7 +375,8 @@ class Sink(Generic[T]):
             reply = await connection.call(*group, "STREAMS", *keys, *(">" for _ in keys))
         except ServerError as error:
             for key in keys:
-                await self._shares[key].mend(error)
+                if (share := self._shares.get(key)) is not None:  # removed meanwhile
+                    await share.mend(error)
             return True
         for key, entries in entries_of(reply):
             share = self._shares.get(key)
@@ -391,11 +401,11 @@ class SinkIterator(Generic[T]):
         self,
     ) -> None:  # the loop was left early: else nobody would get the event while the sink is open
         if self._in_hand is not None:
-            _finish(self._in_hand)
+            _move_on(self._in_hand)
 
     async def __anext__(self) -> Event[T]:
         if self._in_hand is not None:
-            _finish(self._in_hand)
+            _move_on(self._in_hand)
             self._in_hand = None
         while True:
             event = await self._intake.inbox.take()
@@ -411,7 +421,7 @@ def _begin(event: Event[T]) -> bool:
     return isinstance(share, Share) and share.begin(event)
 
 
-def _finish(event: Event[T]) -> None:
+def _move_on(event: Event[T]) -> None:
     share = event._origin  # noqa: SLF001  # put there by the share
     if isinstance(share, Share):
-        share.finish(event.id)
+        share.move_on(event.id)

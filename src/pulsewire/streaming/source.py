@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from pulsewire._core.hooks import Hooks
 from pulsewire.errors import DecodeError
 from pulsewire.streaming.filters import Filter
-from pulsewire.streaming.store import StreamStore
+from pulsewire.streaming.store import AddRules, StreamStore
 from pulsewire.streaming.wire import Acknowledger, EntryFormat, Event, RawFields
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ class Source(Generic[T]):
     entry_format: EntryFormat[T]
     hooks: Hooks
     logger: logging.Logger
+    rules: AddRules
 
     def decode(
         self,

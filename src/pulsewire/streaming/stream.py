@@ -57,7 +57,7 @@ class Stream(Generic[T]):
         self.entry_format = entry_format
         self.hooks = hooks
         self.logger = logger
-        self.source = Source(name, self.store, entry_format, hooks, logger)
+        self.source = Source(name, self.store, entry_format, hooks, logger, options.rules())
         self._space = space
         self._link = link
         self._requests = requests
@@ -282,10 +282,16 @@ class Stream(Generic[T]):
         if where is None and max_deliveries is None:
             return None
         if not isinstance(where, Stream):
-            where = self.sibling(where or f"{self.name}.dead")
+            where = self.sibling(f"{self.name}.dead" if where is None else where)
         if where.key == self.key:
             raise InvalidOption("dead_letter", where.name, "is the stream itself")
         return DeadLetters(where.source, where.options.rules())
+
+    def _key_of_sibling(self, name: str) -> str | None:
+        foreign = self.store.keys.foreign
+        if foreign is None or not isinstance(name, str):
+            return None
+        return foreign + name.removeprefix(self.name) if name.startswith(self.name) else name
 
     def sibling(self, name: str) -> Stream[T]:
         """A stream of the same format without a length limit, such as the dead letters of this one."""
@@ -295,9 +301,7 @@ class Stream(Generic[T]):
             name,
             entry_format=self.entry_format,
             options=StreamOptions(max_len=0, hard_limit=0, max_payload=self.options.max_payload),
-            key=None
-            if self.store.keys.foreign is None
-            else f"{self.store.keys.foreign}{name.removeprefix(self.name)}",
+            key=self._key_of_sibling(name),
             hooks=self.hooks,
             logger=self.logger,
             requests=self._requests,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 
-from pulsewire._redis.opening import LostConnection
 from pulsewire._redis.link import Link, Unsettled
+from pulsewire._redis.opening import LostConnection
 from pulsewire._redis.scripts import Script
 from pulsewire.errors import (
     ConnectionLost,

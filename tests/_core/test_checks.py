@@ -28,7 +28,9 @@ def test_every_name_that_go_accepts_is_accepted(name: str) -> None:
     assert check_name("stream", name) == name
 
 
-@pytest.mark.parametrize("name", ["a\nb", "trailing\n", "über:größe", "{tag}", "x" * 512, "🎫" * 512])
+@pytest.mark.parametrize(
+    "name", ["a\nb", "trailing\n", "über:größe", "{tag}", "x" * 512, "🎫" * 512]
+)
 def test_unusual_legal_name_is_accepted(name: str) -> None:
     assert check_name("stream", name) == name
 
@@ -108,7 +110,9 @@ def test_seconds_come_back_as_float(value: float) -> None:
     assert type(checked) is float
 
 
-@pytest.mark.parametrize("value", [0, 0.0009, -1, math.nan, math.inf, -math.inf, 1e10, True, "5", None])
+@pytest.mark.parametrize(
+    "value", [0, 0.0009, -1, math.nan, math.inf, -math.inf, 1e10, True, "5", None]
+)
 def test_seconds_that_are_not_finite_and_positive_are_refused(value: Any) -> None:
     with pytest.raises(InvalidOption, match="block") as caught:
         check_seconds("block", value)

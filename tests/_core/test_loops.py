@@ -48,9 +48,7 @@ def context(stop: Stop, hooks: Hooks = NO_HOOKS) -> LoopContext:
     return LoopContext(stop, hooks, LOGGER)
 
 
-def failing(
-    stop: Stop, *outcomes: Exception | None
-) -> Callable[[], Awaitable[None]]:
+def failing(stop: Stop, *outcomes: Exception | None) -> Callable[[], Awaitable[None]]:
     """A duty with these outcomes, one per pass; the last pass stops the loop."""
     left = list(outcomes)
 
@@ -106,7 +104,9 @@ async def test_lasting_trouble_is_a_warning_each_time_it_has_doubled(
     stop, error = Stop(), PASSING[0]
     with caplog.at_level(logging.DEBUG, LOGGER.name):
         await keep_doing("sweep", failing(stop, *[error] * 20, None, None), context(stop))
-    lines = [(record.levelname, record.message, vars(record)["failures"]) for record in caplog.records]
+    lines = [
+        (record.levelname, record.message, vars(record)["failures"]) for record in caplog.records
+    ]
     lasting = [failures for _, message, failures in lines if "lasts" in message]
     assert lasting[0] == loops.LASTING
     assert lasting == [lasting[0] * 2**number for number in range(len(lasting))]

@@ -14,8 +14,8 @@ from typing import Any, Self, cast
 from pulsewire._core.hooks import Hooks
 from pulsewire._redis.connect import open_link
 from pulsewire._redis.doors import ClusterDoors, PoolDoor, close_doors, doors_of_target
-from pulsewire._redis.opening import open_connection
 from pulsewire._redis.link import Link, LinkOptions
+from pulsewire._redis.opening import open_connection
 from pulsewire._redis.pipeline import JoinedConnection
 from pulsewire._redis.targets import parse_target
 from pulsewire.testing.resp import Framer, decode

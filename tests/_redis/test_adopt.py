@@ -30,8 +30,8 @@ class Recorder(asyncio.Protocol):
         self.came.set()
 
 
-async def connected(server: Any) -> Connection:
-    connection = Connection(host="127.0.0.1", port=server.port)
+async def connected(server: Any) -> Any:
+    connection: Any = Connection(host="127.0.0.1", port=server.port)
     await connection.connect()
     return connection
 

@@ -101,7 +101,9 @@ async def test_unblock_without_a_block_does_nothing(
 async def test_block_of_a_user_who_may_not_unblock_runs_out_by_itself(
     fresh_server: SingleServer,
 ) -> None:
-    await fresh_server.command("ACL", "SETUSER", "anna", "on", ">pw", "~*", "+@all", "-client|unblock")
+    await fresh_server.command(
+        "ACL", "SETUSER", "anna", "on", ">pw", "~*", "+@all", "-client|unblock"
+    )
     async with (
         opened_link(f"redis://anna:pw@127.0.0.1:{fresh_server.port}") as link,
         opened_blocking(link, "k") as blocking,
@@ -150,9 +152,7 @@ async def test_lost_connection_is_opened_again_and_said_to_be_new(
         assert await blocking.call("LLEN", key) == 0
 
 
-async def test_loss_while_idle_is_noticed_at_the_next_opening(
-    proxy: FaultProxy, key: str
-) -> None:
+async def test_loss_while_idle_is_noticed_at_the_next_opening(proxy: FaultProxy, key: str) -> None:
     async with opened_link(proxy.url) as link, opened_blocking(link, key) as blocking:
         white_box: Any = blocking
         connection = white_box._connection
@@ -248,9 +248,7 @@ async def test_closing_ends_a_block(single_server: SingleServer, key: str) -> No
         await wait_blocked(single_server, 0)
 
 
-async def test_opening_that_is_given_up_leaves_no_connection(
-    proxy: FaultProxy, key: str
-) -> None:
+async def test_opening_that_is_given_up_leaves_no_connection(proxy: FaultProxy, key: str) -> None:
     async with opened_link(proxy.url) as link:
         await link.call(key, "PING")
         for turns in range(30):

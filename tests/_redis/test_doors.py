@@ -167,7 +167,7 @@ async def test_cluster_client_of_the_user_opens_our_connections(
     """Whether it was used before or not, whatever its replies look like."""
     for decode in (False, True):
         for is_used in (False, True):
-            client = redis.asyncio.RedisCluster(
+            client: Any = redis.asyncio.RedisCluster(
                 host="127.0.0.1", port=cluster_group.nodes[0].port, decode_responses=decode
             )
             if is_used:
@@ -183,15 +183,13 @@ async def test_cluster_client_of_the_user_opens_our_connections(
 
 async def test_address_map_of_the_cluster_client_is_followed(cluster_group: ClusterGroup) -> None:
     """For clusters behind address translation."""
-    async with FaultProxy(cluster_group.nodes[0]) as proxy:
+    hidden, other, _ = await cluster_group.masters()
+    async with FaultProxy(hidden) as proxy:
 
         def remap(address: tuple[str, int]) -> tuple[str, int]:
-            hidden = address == cluster_group.nodes[0].address
-            return (proxy.host, proxy.port) if hidden else address
+            return (proxy.host, proxy.port) if address == hidden.address else address
 
-        client = redis.asyncio.RedisCluster(
-            host="127.0.0.1", port=cluster_group.nodes[1].port, address_remap=remap
-        )
+        client = redis.asyncio.RedisCluster(host="127.0.0.1", port=other.port, address_remap=remap)
         async with opened_link(client) as link:
             for master in link.masters():
                 assert await link.call_at(master, "ECHO", "x") == b"x"
@@ -202,11 +200,10 @@ async def test_address_map_of_the_cluster_client_is_followed(cluster_group: Clus
 async def test_sentinel_master_of_the_user_is_followed(sentinel_group: SentinelGroup) -> None:
     """The client alone is enough: nobody has to keep the Sentinel object."""
 
-    def made() -> redis.asyncio.Redis:
-        sentinel = Sentinel(
-            [sentinel.address for sentinel in sentinel_group.sentinels], socket_timeout=1.0
-        )
-        return sentinel.master_for("mymaster")
+    def made() -> Any:
+        addresses = [sentinel.address for sentinel in sentinel_group.sentinels]
+        untyped: Any = Sentinel
+        return untyped(addresses, socket_timeout=1.0).master_for("mymaster")
 
     client = made()
     async with opened_link(client) as link:
@@ -225,7 +222,7 @@ async def test_sentinel_master_of_the_user_is_followed(sentinel_group: SentinelG
 
 @pytest.mark.parametrize("kind", [redis.Redis, redis.RedisCluster])
 def test_blocking_client_is_refused_with_the_one_that_is_needed(kind: type) -> None:
-    blocking = object.__new__(kind)  # a blocking cluster client connects when it is made
+    blocking: object = object.__new__(kind)  # a blocking cluster client connects when it is made
     with pytest.raises(InvalidTarget, match=rf"{kind.__name__}.*redis\.asyncio"):
         doors_of_client(blocking)
 
@@ -265,7 +262,10 @@ async def test_password_with_every_awkward_character_works() -> None:
 
     password = "a:b@c/d?e#f%g&h=i j+ü[]{}"
     async with SingleServer(password=password) as server:
-        for url in (server.url, f"redis://default:{quote(password, safe='')}@127.0.0.1:{server.port}"):
+        for url in (
+            server.url,
+            f"redis://default:{quote(password, safe='')}@127.0.0.1:{server.port}",
+        ):
             async with opened_link(url) as link:
                 await works(link)
                 assert password not in link.shown
@@ -379,7 +379,9 @@ async def test_authority_file_that_is_missing_is_named(certificates: Certificate
     """At once: no server would mend it."""
     async with tls_server(certificates) as server:
         url = f"rediss://127.0.0.1:{server.port}?ssl_ca_certs=/nowhere/authority.pem"
-        with pytest.raises(InvalidTarget, match=r"ssl_ca_certs: there is no '/nowhere/authority\.pem'"):
+        with pytest.raises(
+            InvalidTarget, match=r"ssl_ca_certs: there is no '/nowhere/authority\.pem'"
+        ):
             async with opened_link(url):
                 pass
 

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from pulsewire._redis.opening import open_connection
 from pulsewire._redis.link import Unsettled
+from pulsewire._redis.opening import open_connection
 from pulsewire.errors import (
     AuthenticationFailed,
     ConnectionLost,

@@ -111,7 +111,12 @@ async def test_error_reply_fails_its_own_caller_alone(
 
 async def test_error_inside_an_array_stays_inside(connection: JoinedConnection) -> None:
     """EXEC answers with the errors of single commands among its replies."""
-    commands = (("MULTI",), ("ECHO", "a"), ("EVAL", "return redis.error_reply('MY no')", "0"), ("EXEC",))
+    commands = (
+        ("MULTI",),
+        ("ECHO", "a"),
+        ("EVAL", "return redis.error_reply('MY no')", "0"),
+        ("EXEC",),
+    )
     futures = [connection.submit(command) for command in commands]
     first, failed = (await asyncio.gather(*futures))[-1]
     assert first == b"a"
@@ -139,8 +144,9 @@ async def test_argument_of_a_wrong_type_is_refused_before_anything_is_remembered
     connection: JoinedConnection,
 ) -> None:
     """The next caller gets his own reply."""
+    wrong: Any = object()
     with pytest.raises(TypeError):
-        connection.submit(("ECHO", object()))  # type: ignore[arg-type]  # that is the point
+        connection.submit_unheard(("ECHO", wrong))
     assert connection.in_flight == 0
     assert await connection.submit(("ECHO", "next")) == b"next"
 
@@ -217,11 +223,11 @@ async def test_hundred_thousand_random_cancellations_cross_no_reply_and_lose_no_
                 await asyncio.sleep(0)
             for task in chance.sample(tasks, 450):
                 task.cancel()
-            for task in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(task, asyncio.CancelledError):
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, asyncio.CancelledError):
                     cancelled += 1
                 else:
-                    assert task is None, task
+                    assert result is None, result
         assert single_server_connections(await single_server.clients()) == before
         assert await link.call("k", "ECHO", "end") == b"end"
     assert answered > 5_000
@@ -253,7 +259,7 @@ async def test_connection_keeps_no_future_that_is_settled(connection: JoinedConn
 
 
 async def test_unheard_error_is_not_reported_as_forgotten(connection: JoinedConnection) -> None:
-    """asyncio would call the loop's exception handler for it."""
+    """The loop's exception handler would be called for it."""
     reports: list[Any] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _loop, context: reports.append(context))
@@ -328,8 +334,40 @@ async def test_callers_of_a_link_wait_for_room(proxy: FaultProxy) -> None:
         assert most <= MAX_IN_FLIGHT
 
 
+async def test_those_who_wait_for_room_come_before_those_who_ask_again(
+    single_server: SingleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers who fill the connection and call again at once do not keep the others out."""
+    monkeypatch.setattr("pulsewire._redis.pipeline.MAX_IN_FLIGHT", 10)
+    async with opened_link(single_server.url) as link:
+        connection, ended, most = await link.connection_for("k"), False, 0
+
+        async def call_again_and_again() -> None:
+            nonlocal most
+            while not ended:
+                await link.call("k", "ECHO", "greedy")
+                most = max(most, connection.in_flight)
+
+        greedy = [asyncio.create_task(call_again_and_again()) for _ in range(40)]
+        await wait_until(lambda: connection.is_congested, what="the connection is full")
+        try:
+            with anyio.fail_after(10.0):
+                late = [asyncio.create_task(link.call("k", "ECHO", f"{n}")) for n in range(50)]
+                for task in late[::5]:
+                    await asyncio.sleep(0)
+                    task.cancel()
+                await asyncio.wait(late)
+        finally:
+            ended = True
+            await asyncio.gather(*greedy)
+        for number, task in enumerate(late):
+            assert task.cancelled() or task.result() == b"%d" % number
+        assert most <= 10
+        assert not connection.is_congested
+
+
 async def test_whoever_waits_for_room_learns_that_the_connection_is_lost() -> None:
-    connection, loop, _ = manual_connection()
+    connection, _, _ = manual_connection()
     connection.pause_writing()
     async with anyio.create_task_group() as group:
         group.start_soon(connection.room)
@@ -388,7 +426,7 @@ async def test_lost_connection_takes_no_more_commands() -> None:
     connection, _, transport = manual_connection()
     connection.lose("pulled")
     with pytest.raises(ConnectionLost, match="pulled") as caught:
-        connection.submit(("PING",))
+        await connection.submit(("PING",))
     assert caught.value.was_sent is False
     assert transport.is_aborted
     assert transport.writes == []
@@ -510,10 +548,11 @@ async def test_pushes_that_nobody_wants_are_dropped(single_server: SingleServer)
 
 async def test_push_callback_may_drop_the_connection() -> None:
     """In the middle of what has just come in: the outstanding ones fail, nothing else breaks."""
-    connection, loop, _ = manual_connection(on_push=lambda push: connection.lose("told to"))
-    futures = [connection.submit(("PING",)) for _ in range(3)]
+    dropped: JoinedConnection
+    dropped, loop, _ = manual_connection(on_push=lambda push: dropped.lose("told to"))
+    futures = [dropped.submit(("PING",)) for _ in range(3)]
     loop.turn()
-    connection.data_received(b"+PONG\r\n>2\r\n+stop\r\n+now\r\n+PONG\r\n")
+    dropped.data_received(b"+PONG\r\n>2\r\n+stop\r\n+now\r\n+PONG\r\n")
     assert await futures[0] == b"PONG"
     for future in futures[1:]:
         assert isinstance(await outcome(future), ConnectionLost)
@@ -611,7 +650,7 @@ async def test_reply_that_nobody_asked_for_is_a_clear_loss() -> None:
     connection.data_received(b"+PONG\r\n+PONG\r\n")
     assert await future == b"PONG"
     with pytest.raises(ConnectionLost, match="nobody had asked"):
-        connection.submit(("PING",))
+        await connection.submit(("PING",))
 
 
 async def test_reply_that_python_cannot_hold_is_a_clear_loss() -> None:
@@ -627,7 +666,9 @@ async def test_reply_that_python_cannot_hold_is_a_clear_loss() -> None:
         assert isinstance(await outcome(connection.submit(("PING",))), ConnectionLost)
 
 
-@pytest.mark.parametrize("rubbish", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n", b"*0\r\n", b"%0\r\n"])
+@pytest.mark.parametrize(
+    "rubbish", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n", b"*0\r\n", b"%0\r\n"]
+)
 async def test_rubbish_instead_of_a_greeting_is_a_server_that_cannot_be_used(
     rubbish: bytes,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Lua scripts: found in their package, includes pasted, known by the hash the server computes, and all of them compile."""
+"""Lua scripts: found in their package, includes pasted, known by the hash the server computes; all compile."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import anyio
 import pytest
 
 from pulsewire._redis.link import Link, Unsettled
@@ -12,6 +13,9 @@ from pulsewire.testing import SentinelGroup, SingleServer, wait_until
 from tests._redis.kit import CountingHooks, opened_link
 
 SERVICE = "mymaster"
+PACE = (
+    0.002  # seconds between the writes of one writer: the sentinels need some of the machine, too
+)
 
 
 @pytest.fixture
@@ -43,6 +47,7 @@ class Writers:
                 self.done.append(await self.link.call(self.key, "INCR", self.key))
             except Unsettled:
                 self.unsettled += 1
+            await anyio.sleep(PACE)
 
     async def wait_more(self, count: int = 100) -> None:
         """Return when so many more writes were done."""

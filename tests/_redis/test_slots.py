@@ -69,7 +69,16 @@ async def test_server_computes_the_same_slots(topology: object) -> None:
     from pulsewire.testing import ClusterGroup
 
     assert isinstance(topology, ClusterGroup)
-    keys = ["foo", "{user1000}.x", "foo{}{bar}", "foo{{bar}}zap", "foo{bar}{zap}", "}{", "größe", ""]
+    keys = [
+        "foo",
+        "{user1000}.x",
+        "foo{}{bar}",
+        "foo{{bar}}zap",
+        "foo{bar}{zap}",
+        "}{",
+        "größe",
+        "",
+    ]
     replies = await topology.nodes[0].pipeline(*(("CLUSTER", "KEYSLOT", key) for key in keys))
     assert replies == [key_slot(key) for key in keys]
 
@@ -101,7 +110,16 @@ def test_redirection_is_understood(reply: str, expected: Redirection) -> None:
 
 @pytest.mark.parametrize(
     "reply",
-    ["", "MOVED", "MOVED x y", "MOVED 1", "MOVED 1 host", "MOVED 1 host:port", "ERR no", "ASKING 1 a:1"],
+    [
+        "",
+        "MOVED",
+        "MOVED x y",
+        "MOVED 1",
+        "MOVED 1 host",
+        "MOVED 1 host:port",
+        "ERR no",
+        "ASKING 1 a:1",
+    ],
 )
 def test_what_is_no_redirection_is_none(reply: str) -> None:
     assert parse_redirection(reply, ASKED) is None

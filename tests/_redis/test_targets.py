@@ -51,7 +51,8 @@ def test_each_scheme_is_understood(
 
 
 @pytest.mark.parametrize(
-    "place", ["redis://{}@h", "rediss://{}@h:1/0", "redis+cluster://{}@h,i", "redis+sentinel://{}@h/m"]
+    "place",
+    ["redis://{}@h", "rediss://{}@h:1/0", "redis+cluster://{}@h,i", "redis+sentinel://{}@h/m"],
 )
 def test_user_and_password_are_percent_decoded(place: str) -> None:
     """What is special in a URL can be in a password nevertheless."""
@@ -216,7 +217,14 @@ def test_option_that_redis_py_does_not_know_is_refused_before_anything_is_opened
 def test_wrong_scheme_is_answered_with_the_list_of_right_ones() -> None:
     with pytest.raises(InvalidTarget) as caught:
         parse_target("mysql://h")
-    for scheme in ("redis://", "rediss://", "valkey://", "unix://", "redis+cluster://", "redis+sentinel://"):
+    for scheme in (
+        "redis://",
+        "rediss://",
+        "valkey://",
+        "unix://",
+        "redis+cluster://",
+        "redis+sentinel://",
+    ):
         assert scheme in str(caught.value)
 
 

@@ -27,7 +27,10 @@ from pulsewire.errors import (
         ("CLUSTERDOWN Hash slot not served", Verdict.WAIT),
         ("NOREPLICAS Not enough good replicas to write.", Verdict.WAIT),
         ("READONLY You can't write against a read only replica.", Verdict.MOVE_ON),
-        ("READONLY You can't write against a read only replica. script: 1, on @user_script:1.", Verdict.MOVE_ON),
+        (
+            "READONLY You can't write against a read only replica. script: 1, on @user_script:1.",
+            Verdict.MOVE_ON,
+        ),
         ("MASTERDOWN Link with MASTER is down", Verdict.MOVE_ON),
         ("MOVED 1 a:1", Verdict.REDIRECT),
         ("ASK 1 a:1", Verdict.REDIRECT),

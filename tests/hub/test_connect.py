@@ -59,7 +59,9 @@ async def test_url_of_every_topology_carries_events(topology: Topology, namespac
 
 
 @pytest.mark.parametrize("topology", ["standalone"], indirect=True)
-@pytest.mark.parametrize("options", [{}, {"protocol": 2}, {"protocol": 3, "decode_responses": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"protocol": 2}, {"protocol": 3, "decode_responses": True}]
+)
 async def test_client_of_the_user_carries_events_and_stays_open(
     topology: SingleServer, namespace: str, options: dict[str, Any]
 ) -> None:
@@ -87,7 +89,8 @@ async def test_cluster_client_of_the_user_carries_events_and_stays_open(
 async def test_sentinel_client_of_the_user_carries_events_and_stays_open(
     topology: SentinelGroup, namespace: str
 ) -> None:
-    sentinel = Sentinel([sentinel.address for sentinel in topology.sentinels])
+    untyped: Any = Sentinel
+    sentinel = untyped([sentinel.address for sentinel in topology.sentinels])
     client = sentinel.master_for("mymaster", decode_responses=True)
     async with pulsewire.connect(client, namespace=namespace) as hub:
         assert await carries_events(hub)

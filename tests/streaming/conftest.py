@@ -12,6 +12,18 @@ from pulsewire.testing import FaultProxy, SingleServer, Topology
 from tests.streaming.facts import Facts, MakeStream, Pending, Raw
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module's `TOPOLOGIES` are the ones its tests go through: for what is the same everywhere, two will do."""
+    chosen = getattr(metafunc.module, "TOPOLOGIES", None)
+    marked = any(
+        "topology" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
+    )
+    if chosen is not None and "topology" in metafunc.fixturenames and not marked:
+        mark = pytest.mark.parametrize("topology", chosen, indirect=True)
+        metafunc.definition.add_marker(mark)
+
+
 @pytest.fixture
 async def make_stream(hub: pulsewire.Hub) -> AsyncIterator[MakeStream]:
     """Streams of the hub; each is destroyed after the test, with its dead letters."""

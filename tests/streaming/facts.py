@@ -6,9 +6,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import anyio
+import pytest
 
 import pulsewire
 from pulsewire.testing import wait_until
+
+on_one_server = pytest.mark.parametrize("topology", ["standalone"], indirect=True)
+"""For what is decided before anything is sent."""
+on_two_topologies = pytest.mark.parametrize("topology", ["standalone", "cluster"], indirect=True)
+"""For what waits for a grace to pass on the server's clock, which is the same everywhere."""
 
 Raw = Callable[..., Awaitable[Any]]
 Pending = Callable[["pulsewire.Stream[Any]", str], Awaitable[list[tuple[str, str, int, int]]]]
@@ -108,3 +114,13 @@ async def names_in(stream: pulsewire.Stream[Any]) -> list[str]:
 async def is_untouched(stream: pulsewire.Stream[Any], raw: Raw) -> bool:
     """Whether nothing at all was written."""
     return bool(await raw(stream.key, "EXISTS", stream.key) == 0)
+
+
+async def add_numbered(stream: pulsewire.Stream[bytes], count: int, first: int = 0) -> list[str]:
+    """Add events whose names are numbers; their ids."""
+    return await stream.add_many([(number, b"") for number in numbers(count, first)])
+
+
+def numbers(count: int, first: int = 0) -> list[str]:
+    """The names that `add_numbered` gives."""
+    return [str(number) for number in range(first, first + count)]

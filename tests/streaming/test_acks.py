@@ -11,11 +11,13 @@ import pulsewire
 from pulsewire import Closed, Event, ServerUnavailable, Sink, Stream
 from pulsewire.streaming import consume as consume_module
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
-from tests.streaming.facts import PATIENCE, Facts, take, work_off
-
-
-async def add_numbered(stream: Stream[bytes], count: int) -> list[str]:
-    return await stream.add_many([(str(number), b"") for number in range(count)])
+from tests.streaming.facts import (
+    PATIENCE,
+    Facts,
+    add_numbered,
+    take,
+    work_off,
+)
 
 
 async def pending_at(server: SingleServer, stream: Stream[Any]) -> int:

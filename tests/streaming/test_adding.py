@@ -11,7 +11,13 @@ import pulsewire
 from pulsewire import InvalidName, InvalidOption, NewEvent, PayloadTooLarge, Stream, StreamFull
 from pulsewire.streaming.positions import order_of
 from pulsewire.testing import wait_until
-from tests.streaming.facts import MakeStream, Raw, is_untouched, names_in
+from tests.streaming.facts import (
+    MakeStream,
+    Raw,
+    is_untouched,
+    names_in,
+    on_one_server,
+)
 
 # --- order
 
@@ -341,6 +347,7 @@ async def test_stream_that_a_sink_made_has_the_ttl_too(make_stream: MakeStream, 
 # --- what is wrong is told before anything is sent
 
 
+@on_one_server
 @pytest.mark.parametrize(
     ("name", "payload", "options", "error"),
     [

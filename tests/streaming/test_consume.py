@@ -12,13 +12,18 @@ import pytest
 import pulsewire
 from pulsewire import Event, InvalidOption, Sink, Stream
 from pulsewire.testing import wait_until
-from tests.streaming.facts import PATIENCE, Facts, MakeStream, Pending, names, work_off
+from tests.streaming.facts import (
+    PATIENCE,
+    Facts,
+    MakeStream,
+    Pending,
+    add_numbered,
+    names,
+    on_one_server,
+    work_off,
+)
 
 GRACE = 0.3
-
-
-async def add_numbered(stream: Stream[bytes], count: int) -> list[str]:
-    return await stream.add_many([(str(number), b"") for number in range(count)])
 
 
 class Handled:
@@ -371,6 +376,7 @@ async def test_cancelled_consume_has_sent_the_acks_of_what_was_done(
 # --- what is wrong is told
 
 
+@on_one_server
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -13,6 +13,7 @@ from pulsewire import FIELDS, Event, Stream
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
 from tests.streaming.facts import PATIENCE, Facts, MakeStream, Pending, Raw, names, work_off
 
+TOPOLOGIES = ["standalone", "cluster"]
 GRACE = 0.15
 
 

@@ -22,21 +22,16 @@ from tests.streaming.facts import (
     MakeStream,
     Pending,
     Raw,
+    add_numbered,
     names,
+    numbers,
     rest,
     take,
     work_off,
 )
 
+TOPOLOGIES = ["standalone", "cluster"]
 GRACE = 0.3
-
-
-async def add_numbered(stream: Stream[bytes], count: int, first: int = 0) -> list[str]:
-    return await stream.add_many([(str(number), b"") for number in range(first, first + count)])
-
-
-def numbers(count: int, first: int = 0) -> list[str]:
-    return [str(number) for number in range(first, first + count)]
 
 
 async def take_and_vanish(stream: Stream[bytes], raw: Raw, sink: str = "s") -> None:
@@ -171,7 +166,6 @@ async def test_s9_filtered_events_do_not_come_again(
         assert sink.statistics().filtered == 10
 
 
-@pytest.mark.parametrize("topology", ["standalone", "cluster"], indirect=True)
 async def test_s10_events_that_wait_in_a_consumer_are_not_claimed_from_it(
     stream: Stream[bytes],
 ) -> None:
@@ -190,7 +184,6 @@ async def test_s10_events_that_wait_in_a_consumer_are_not_claimed_from_it(
     assert runs == numbers(50)
 
 
-@pytest.mark.parametrize("topology", ["standalone", "cluster"], indirect=True)
 async def test_s11_work_spreads_evenly(stream: Stream[bytes]) -> None:
     """Go: 3,000 events for five consumers went 2000, 1000, 0, 0, 0."""
     await add_numbered(stream, 300)

@@ -12,18 +12,18 @@ from pulsewire import Stream
 from pulsewire._redis import blocking as blocking_module
 from pulsewire.streaming import sink as sink_module
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
-from tests.streaming.facts import PATIENCE, Facts, names, take, work_off
+from tests.streaming.facts import (
+    PATIENCE,
+    Facts,
+    add_numbered,
+    names,
+    numbers,
+    take,
+    work_off,
+)
 
 LONG = 60.0
 """A grace that no test waits for: what comes within it was not claimed."""
-
-
-async def add_numbered(stream: Stream[bytes], count: int, first: int = 0) -> list[str]:
-    return await stream.add_many([(str(number), b"") for number in range(first, first + count)])
-
-
-def numbers(count: int, first: int = 0) -> list[str]:
-    return [str(number) for number in range(first, first + count)]
 
 
 @pytest.fixture

@@ -11,16 +11,18 @@ import pytest
 import pulsewire
 from pulsewire import Closed, InvalidOption, Reader, ServerError, Stream
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
-from tests.streaming.facts import PATIENCE, Facts, MakeStream, Raw, names, rest, take
-
-
-async def add_numbered(stream: Stream[bytes], count: int, first: int = 0) -> list[str]:
-    return await stream.add_many([(str(number), b"") for number in range(first, first + count)])
-
-
-def numbers(count: int, first: int = 0) -> list[str]:
-    return [str(number) for number in range(first, first + count)]
-
+from tests.streaming.facts import (
+    PATIENCE,
+    Facts,
+    MakeStream,
+    Raw,
+    add_numbered,
+    names,
+    numbers,
+    on_one_server,
+    rest,
+    take,
+)
 
 # --- where reading starts
 
@@ -80,6 +82,7 @@ async def test_moment_to_come_waits_for_it(stream: Stream[bytes], raw: Raw) -> N
         assert names(await take(reader, 1)) == ["late"]
 
 
+@on_one_server
 @pytest.mark.parametrize("start", ["", "tomorrow", "1-", 5, None, datetime(2026, 1, 1), b"1-1"])  # noqa: DTZ001  # that is the point
 def test_impossible_start_is_refused(start: Any, hub: pulsewire.Hub) -> None:
     with pytest.raises(InvalidOption) as caught:
@@ -87,6 +90,7 @@ def test_impossible_start_is_refused(start: Any, hub: pulsewire.Hub) -> None:
     assert caught.value.option == "start"
 
 
+@on_one_server
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -210,6 +214,7 @@ async def test_read_returns_nothing_when_its_time_is_over(stream: Stream[bytes])
         assert names(await take(reader, 3)) == numbers(3)
 
 
+@on_one_server
 @pytest.mark.parametrize("limit", [0, -1, 1.5, None])
 async def test_read_checks_how_many(limit: Any, stream: Stream[bytes]) -> None:
     async with stream.reader() as reader:

@@ -17,21 +17,15 @@ from tests.streaming.facts import (
     MakeStream,
     Pending,
     Raw,
+    add_numbered,
     let_pass,
     names,
+    numbers,
     take,
     work_off,
 )
 
 GRACE = 0.2
-
-
-async def add_numbered(stream: Stream[bytes], count: int, first: int = 0) -> list[str]:
-    return await stream.add_many([(str(number), b"") for number in range(first, first + count)])
-
-
-def numbers(count: int, first: int = 0) -> list[str]:
-    return [str(number) for number in range(first, first + count)]
 
 
 async def wait_noted(stream: Stream[Any], raw: Raw, position: str) -> None:

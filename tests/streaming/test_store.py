@@ -12,10 +12,10 @@ import pytest
 import pulsewire
 from pulsewire import ServerError
 from pulsewire.streaming.store import AddRules, StreamStore, entries_of
-from pulsewire.testing import SingleServer, Topology
+from pulsewire.testing import FaultProxy, SingleServer, Topology
 from tests.streaming.facts import MakeStream
 
-pytestmark = pytest.mark.parametrize("topology", ["standalone", "redis7"], indirect=True)
+TOPOLOGIES = ["standalone", "redis7"]
 
 BIG = 2**64 - 1
 NODE = 100  # entries in a node of the server's tree, by default; approximate trimming drops whole nodes
@@ -772,6 +772,24 @@ async def test_info_of_an_empty_and_of_a_missing_stream(store: StreamStore, serv
     await server.group("g")
     empty = await store.info()
     assert (empty.exists, empty.length, empty.first_id, empty.last_id) == (True, 0, "", "")
+
+
+async def test_info_of_what_vanishes_while_it_is_asked_for(
+    weathered: pulsewire.Hub, proxy: FaultProxy
+) -> None:
+    """An expired stream, or a destroyed group, is one that is not there; no error."""
+    stream = weathered.stream("events", ttl=60.0)
+    await stream.add("e", b"")
+    await stream.store.ensure_group("g", "0")
+    proxy.inject_error(b"NOGROUP No such consumer group 'g' for key name 'k'", "XINFO CONSUMERS")
+    assert (await stream.info()).groups == ()
+    assert len((await stream.info()).groups) == 1
+    for command in ("XINFO GROUPS", "XINFO CONSUMERS"):
+        proxy.inject_error(b"ERR no such key", command)
+        assert not (await stream.info()).exists
+    proxy.inject_error(b"WRONGTYPE Operation against a key", "XINFO GROUPS")
+    with pytest.raises(ServerError):
+        await stream.info()
 
 
 def test_reply_of_a_read_that_brought_nothing(topology: Topology) -> None:

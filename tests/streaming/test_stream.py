@@ -21,7 +21,13 @@ from pulsewire import (
     Stream,
 )
 from pulsewire.testing import Topology, wait_until
-from tests.streaming.facts import Facts, MakeStream, Raw, names_in
+from tests.streaming.facts import (
+    Facts,
+    MakeStream,
+    Raw,
+    names_in,
+    on_one_server,
+)
 
 # --- what an event is
 
@@ -225,12 +231,14 @@ async def test_hub_lists_its_streams(hub: pulsewire.Hub, make_stream: MakeStream
 # --- what is wrong is told before anything is written
 
 
+@on_one_server
 @pytest.mark.parametrize("name", ["", "a b", "a*", "x" * 513, "{", None, 7], ids=str)
 def test_illegal_stream_name_is_refused(name: Any, hub: pulsewire.Hub) -> None:
     with pytest.raises(InvalidName):
         hub.stream(name)
 
 
+@on_one_server
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -251,6 +259,7 @@ def test_impossible_option_is_refused_and_named(
     assert caught.value.option == option
 
 
+@on_one_server
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [
@@ -267,6 +276,7 @@ def test_options_that_contradict_each_other_are_refused(
     assert caught.value.option == culprit
 
 
+@on_one_server
 @pytest.mark.parametrize("event_id", ["newest", "oldest", "x", "", "$"])
 async def test_only_ids_can_be_removed(event_id: str, stream: Stream[bytes]) -> None:
     await stream.add("e", b"")
@@ -277,6 +287,7 @@ async def test_only_ids_can_be_removed(event_id: str, stream: Stream[bytes]) -> 
     assert await stream.length() == 1
 
 
+@on_one_server
 @pytest.mark.parametrize(
     ("call", "value"),
     [
@@ -286,7 +297,7 @@ async def test_only_ids_can_be_removed(event_id: str, stream: Stream[bytes]) -> 
         ("start", "nope"),
         ("start", datetime(2026, 1, 1)),
     ],
-)  # noqa: DTZ001  # that is the point
+)  # that is the point
 async def test_range_checks_its_arguments(call: str, value: Any, stream: Stream[bytes]) -> None:
     with pytest.raises(InvalidOption) as caught:
         await stream.range(**{call: value})

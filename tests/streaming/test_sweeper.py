@@ -15,8 +15,19 @@ import pulsewire
 from pulsewire import Event, Stream
 from pulsewire.streaming import sweeper as sweeper_module
 from pulsewire.testing import SingleServer, Topology, wait_until
-from tests.streaming.facts import PATIENCE, Facts, Pending, Raw, let_pass, names, work_off
+from tests.streaming.facts import (
+    PATIENCE,
+    Facts,
+    Pending,
+    Raw,
+    add_numbered,
+    let_pass,
+    names,
+    numbers,
+    work_off,
+)
 
+TOPOLOGIES = ["standalone", "cluster"]
 GRACE = 0.3
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -36,14 +47,6 @@ async def main(url, namespace, count):
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
-
-
-async def add_numbered(stream: Stream[bytes], count: int, first: int = 0) -> list[str]:
-    return await stream.add_many([(str(number), b"") for number in range(first, first + count)])
-
-
-def numbers(count: int, first: int = 0) -> list[str]:
-    return [str(number) for number in range(first, first + count)]
 
 
 async def leave_pending(stream: Stream[bytes], raw: Raw, consumer: str, count: int) -> None:

@@ -17,6 +17,8 @@ import pytest
 import pulsewire
 from pulsewire import FIELDS, JSON, Event, Hub, NewEvent, StreamFull, typed
 
+pytestmark = pytest.mark.parametrize("topology", ["standalone", "cluster"], indirect=True)
+
 
 @pytest.fixture(autouse=True)
 async def streams_are_destroyed(hub: Hub) -> AsyncIterator[None]:

@@ -102,7 +102,7 @@ SENTINEL_FAILOVERS = [
     [
         *(
             pytest.param(kind, SHORT_TRIES, id=f"{kind.name}-few")
-            for kind in SENTINEL_FAILOVERS[::2]
+            for kind in SENTINEL_FAILOVERS[:3:2]
         ),
         *(
             pytest.param(kind, TRIES, id=f"{kind.name}-many", marks=LONG)
@@ -335,6 +335,7 @@ async def test_stream_flows_while_its_slot_is_half_moved(
     names = await names_apart(group, namespace)
     traffic = Traffic(Ledger(), names=names)
     slot = slot_of(key_of(namespace, names[0]))
+    home = await group.owner_of(slot)
     async with traffic.running(group.url, namespace):
         move = await group.slot_move(slot, await another_master(group, slot))
         began = time.monotonic()
@@ -344,12 +345,13 @@ async def test_stream_flows_while_its_slot_is_half_moved(
             delay = await traffic.wait_flowing(time.monotonic())
         finally:
             await move.migrate_all()
-            await move.cancel()
+            await move.close()
         traffic.ledger.faults.append((began, time.monotonic() + 2 * traffic.ack_grace))
         await traffic.wait_flowing(time.monotonic())
         await traffic.wait_done()
         await traffic.wait_acked()
         content = await cluster_content(group, traffic)
+        await group.move_slot(slot, home)
     verdict = traffic.ledger.judge(content)
     note("Cluster: slot half moved", [delay], [verdict])
     verdict.assert_clean()

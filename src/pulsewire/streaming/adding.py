@@ -24,7 +24,7 @@ from pulsewire.errors import (
     StreamFull,
 )
 from pulsewire.streaming.retention import Credit, StreamOptions
-from pulsewire.streaming.settle import find_added
+from pulsewire.streaming.settle import Inquiry
 from pulsewire.streaming.source import Source
 from pulsewire.streaming.store import Added
 from pulsewire.streaming.wire import PACKED_FIELDS, REQUEST_FIELD, NewEvent, PulseFormat
@@ -41,6 +41,7 @@ class Adder(Generic[T]):
     def __init__(self, source: Source[T], options: StreamOptions, requests: RequestIds) -> None:
         self._source = source
         self._store = source.store
+        self._inquiry = Inquiry(source.store)
         self._link = source.store.link
         self._format = source.entry_format
         self._options = options
@@ -249,7 +250,7 @@ class Adder(Generic[T]):
         age = SYSTEM_CLOCK.monotonic() - started
         known = floor.decode() if floor is not None else None
         try:
-            event_id = await find_added(self._store, unsettled, request, known, age)
+            event_id = await self._inquiry.find(unsettled, request, known, age)
         except ServerUnavailable as error:
             raise OutcomeUnknown(command, f"{lost}, and then {error}") from error
         self._source.hooks.write_settled(self._source.name, was_there=event_id is not None)

@@ -158,14 +158,17 @@ class StreamStore:
         return [(entry_id.decode(), fields) for entry_id, fields in reply]
 
     async def info(self) -> StreamInfo:
-        """Everything the server says of the stream and its groups."""
-        name, call = self.keys.name, self.link.call
+        """Everything the server says of the stream and its groups. What vanishes meanwhile is not there."""
         try:
-            stream = await call(self.main, "XINFO", "STREAM", self.main, repeatable=True)
+            return await self._info()
         except ServerError as error:
             if "no such key" in error.reply:
-                return StreamInfo(name, self.main, exists=False)
+                return StreamInfo(self.keys.name, self.main, exists=False)
             raise
+
+    async def _info(self) -> StreamInfo:
+        name, call = self.keys.name, self.link.call
+        stream = await call(self.main, "XINFO", "STREAM", self.main, repeatable=True)
         groups = await call(self.main, "XINFO", "GROUPS", self.main, repeatable=True)
         first, last = stream.get(b"first-entry"), stream.get(b"last-entry")
         return StreamInfo(
@@ -177,7 +180,7 @@ class StreamStore:
             last_id=last[0].decode() if last else "",
             last_generated_id=stream[b"last-generated-id"].decode(),
             memory_bytes=await self._memory(),
-            groups=tuple([await self._group_info(group) for group in groups]),
+            groups=tuple([i for group in groups if (i := await self._group_info(group))]),
         )
 
     async def _memory(self) -> int | None:
@@ -187,11 +190,16 @@ class StreamStore:
             return None
         return None if used is None else int(used)
 
-    async def _group_info(self, group: dict[bytes, Any]) -> GroupInfo:
+    async def _group_info(self, group: dict[bytes, Any]) -> GroupInfo | None:
         name = group[b"name"]
-        consumers = await self.link.call(
-            self.main, "XINFO", "CONSUMERS", self.main, name, repeatable=True
-        )
+        try:
+            consumers = await self.link.call(
+                self.main, "XINFO", "CONSUMERS", self.main, name, repeatable=True
+            )
+        except ServerError as error:
+            if error.code == "NOGROUP":
+                return None
+            raise
         return GroupInfo(
             name.decode(errors="replace"),
             tuple(

@@ -76,6 +76,14 @@ async def do_every(
             await _one_pass(name, duty, context, backoff)
 
 
+async def do_at_once_and_every(
+    name: str, seconds: float, duty: Callable[[], Awaitable[None]], context: LoopContext
+) -> None:
+    """Make one pass now, then go on as `do_every`: for duties whose owner may not live that long."""
+    await _one_pass(name, duty, context, Backoff(base=RETRY_BASE, cap=RETRY_CAP))
+    await do_every(name, seconds, duty, context)
+
+
 async def _one_pass(
     name: str, duty: Callable[[], Awaitable[None]], context: LoopContext, backoff: Backoff
 ) -> None:

@@ -334,7 +334,7 @@ class Link(ABC):
         if isinstance(error, ConnectionLost):
             if error.was_sent and not repeatable:
                 connection = trouble.connection
-                lost = LostConnection(trouble.lane.address, connection.client_id, connection.name)
+                lost = LostConnection(connection.address, connection.client_id, connection.name)
                 raise Unsettled(name, error.reason, lost) from error
             return _Plan(command, pause=backoff.next_pause())
         what = verdict(error)

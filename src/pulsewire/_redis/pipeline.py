@@ -89,7 +89,8 @@ class JoinedConnection(asyncio.Protocol):
         self._is_retiring = False
         self._progress_at = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
-        self._room: list[asyncio.Future[None]] = []
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._admitted = 0  # waited for room, were let in, and have not submitted yet
         self._lost: str | None = None
 
     def take_over(self, connection: Any) -> None:
@@ -115,7 +116,7 @@ class JoinedConnection(asyncio.Protocol):
     @property
     def is_congested(self) -> bool:
         """Whether callers should wait for `room` before they submit more."""
-        return self._is_paused or len(self._waiting) >= MAX_IN_FLIGHT
+        return self._is_paused or len(self._waiting) + self._admitted >= MAX_IN_FLIGHT
 
     @property
     def in_flight(self) -> int:
@@ -147,11 +148,22 @@ class JoinedConnection(asyncio.Protocol):
         self.submit(command).add_done_callback(_hear)
 
     async def room(self) -> None:
-        """Wait until the connection is not congested any more, or lost."""
-        while self.is_congested and self._lost is None:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._room.append(waiter)
+        """Wait until the connection is not congested any more, or lost. First come, first served.
+
+        Submit without awaiting anything else: the place is kept until the caller runs on.
+        """
+        if not self.is_congested or self._lost is not None:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._room.append(waiter)
+        try:
             await waiter
+        finally:
+            if not waiter.cancelled():
+                self._admitted -= 1
+                self._loop.call_soon(
+                    self._let_in
+                )  # the next one, if this place is not used after all
 
     def retire(self) -> None:
         """Take no more commands, and close once the replies that are still outstanding have come."""
@@ -208,7 +220,7 @@ class JoinedConnection(asyncio.Protocol):
             self.lose("a reply came that nobody had asked for")
             return
         self._progress_at = self._loop.time()
-        if self._room and not self.is_congested:
+        if self._room:
             self._let_in()
         if self._is_retiring and not waiting:
             self.lose("retired")
@@ -229,8 +241,7 @@ class JoinedConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The socket takes data again."""
         self._is_paused = False
-        if not self.is_congested:
-            self._let_in()
+        self._let_in()
 
     # --- insides
 
@@ -260,7 +271,8 @@ class JoinedConnection(asyncio.Protocol):
             self._sweeper = self._loop.call_later(due_in, self._sweep)
 
     def _let_in(self) -> None:
-        waiters, self._room = self._room, []
-        for waiter in waiters:
+        while self._room and (self._lost is not None or not self.is_congested):
+            waiter = self._room.popleft()
             if not waiter.done():
+                self._admitted += 1
                 waiter.set_result(None)

@@ -48,9 +48,10 @@ def parse_redirection(reply: str, asked: NodeAddress) -> Redirection | None:
     try:
         slot, _, where = rest.partition(" ")
         host, _, port = where.split(" ")[0].rpartition(":")
-        if not 0 <= int(slot) < SLOT_COUNT:
+        to = NodeAddress(host.strip("[]") or asked.host, int(port))
+        if not to.host or not 0 <= int(slot) < SLOT_COUNT:
             return None
-        return Redirection(kind, int(slot), NodeAddress(host.strip("[]") or asked.host, int(port)))
+        return Redirection(kind, int(slot), to)
     except ValueError:
         return None
 

@@ -12,7 +12,7 @@ from typing import Any
 from pulsewire._redis.link import Link
 from pulsewire._redis.pipeline import Argument
 from pulsewire._redis.scripts import Script
-from pulsewire.errors import ServerError
+from pulsewire.errors import PermissionDenied, ServerError
 from pulsewire.streaming.keys import StreamKeys
 from pulsewire.streaming.wire import ConsumerInfo, GroupInfo, RawFields, StreamInfo
 
@@ -186,7 +186,7 @@ class StreamStore:
     async def _memory(self) -> int | None:
         try:
             used = await self.link.call(self.main, "MEMORY", "USAGE", self.main, repeatable=True)
-        except ServerError:
+        except (ServerError, PermissionDenied):
             return None
         return None if used is None else int(used)
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | claim | ack_grace / 4, 0.1 to 5 s | takes over what silent consumers left, as much as is wanted here |
 | keep | ack_grace / 4 | resets the idle time of what is held here |
-| tidy | 2 x ack_grace, at least 60 s | deletes silent consumers that have nothing pending |
+| tidy | at the start, then 2 x ack_grace, at least 60 s | deletes silent consumers that have nothing pending |
 
 Who is silent is judged by the server alone, from the idle time of each pending entry (spec/pulse.md S4). There is no
 lease among sinks: two that claim at once get different events (S7).
@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pulsewire._core.loops import LoopContext, do_every
+from pulsewire._core.loops import LoopContext, do_at_once_and_every, do_every
 from pulsewire._core.tasks import OwnedTasks
 from pulsewire.errors import ServerError
 from pulsewire.streaming.inbox import Inbox
@@ -47,7 +47,7 @@ class Sweeper:
         tidy_period = max(2 * self._ack_grace, LEAST_TIDY_PERIOD)
         tasks.start_soon(do_every, "claim", claim_period, self.claim_once, context)
         tasks.start_soon(do_every, "keep", quarter, self.keep_once, context)
-        tasks.start_soon(do_every, "tidy", tidy_period, self.tidy_once, context)
+        tasks.start_soon(do_at_once_and_every, "tidy", tidy_period, self.tidy_once, context)
 
     async def claim_once(self) -> None:
         """Take over what is wanted here from consumers that went silent."""

@@ -2,6 +2,9 @@
 -- KEYS  1 stream  STREAM  pulse:stream:<name>
 -- ARGV  1 group   2 consumer that asks   3 min idle ms
 -- Returns  {"swept", number deleted}; error NOGROUP when the group is gone
+if redis.call("EXISTS", KEYS[1]) == 0 then
+  return redis.error_reply("NOGROUP No such key")
+end
 local swept = 0
 for _, flat in ipairs(redis.call("XINFO", "CONSUMERS", KEYS[1], ARGV[1])) do
   local consumer = {}

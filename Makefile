@@ -2,8 +2,9 @@
 # PYTHON chooses the interpreter (>= 3.11), ARGS goes to the program that a target runs:
 #   make test ARGS="-k sink -x"      make demo ARGS="--consumers 8"      make PYTHON=python3.12 test
 
-PYTHON ?= python3
-ARGS   ?=
+PYTHON  ?= python3
+ARGS    ?=
+WORKERS ?= 2
 
 BIN    := .venv/bin
 CODE    = $(wildcard src tests tools examples benchmarks)
@@ -21,7 +22,7 @@ demo: python ## watch tickets flow through a real server, one consumer killed mi
 
 test: python ## the tests, all but those marked slow; below ten minutes on two cores
 	@$(PYTHON) tools/environment.py test
-	@$(BIN)/python -m pytest -m "not slow" --session-timeout=600 $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --session-timeout=600 $(ARGS)
 
 test-slow: python ## the long tests: many tries of every kind of bad weather
 	@$(PYTHON) tools/environment.py test

@@ -17,6 +17,7 @@ from pulsewire._redis.link import Link, LinkOptions, Unsettled
 from pulsewire._redis.slots import NodeAddress, key_slot
 from pulsewire.errors import (
     AuthenticationFailed,
+    ConnectionLost,
     InvalidTarget,
     PermissionDenied,
     ServerError,
@@ -546,6 +547,25 @@ async def test_lost_connection_is_killed_where_it_was(
         assert lost.client_id not in await move.target.clients()
         await drop(link, [key])
     await move.cancel()
+
+
+async def test_command_that_was_lost_before_its_slot_moved_is_looked_for_where_it_went(
+    cluster_group: ClusterGroup, namespace: str
+) -> None:
+    """Whoever submits in order himself resumes later, when the map says something else already."""
+    key = f"{namespace}:count"
+    slot = key_slot(key)
+    source = await cluster_group.owner_of(slot)
+    async with opened_link(cluster_group.url) as link:
+        connection = await link.connection_for(key)
+        await cluster_group.move_slot(slot, await other_than(cluster_group, source))
+        assert await link.call(key, "GET", key) is None
+        error = ConnectionLost(connection.address, "pulled", was_sent=True)
+        with pytest.raises(Unsettled) as caught:
+            await link.resume(key, ("INCR", key), error, connection)
+        assert caught.value.lost.address == f"{source.host}:{source.port}"
+        assert caught.value.lost.client_id == connection.client_id
+    await cluster_group.move_slot(slot, source)
 
 
 async def test_script_moves_with_its_keys(cluster_group: ClusterGroup, namespace: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pulsewire._redis.link import Link, Unsettled
 from pulsewire._redis.opening import LostConnection
+from pulsewire._redis.pipeline import bulk
 from pulsewire._redis.scripts import Script
 from pulsewire.errors import (
     ConnectionLost,
@@ -390,6 +391,31 @@ async def test_error_that_a_script_raises_is_translated(single_server: SingleSer
         assert caught.value.code == "MINE"
         with pytest.raises(ServerError, match="WRONGTYPE|ERR"):
             await link.run(made("return redis.call('NO-SUCH')"), ["k"], [])
+
+
+# --- commands that their owner has packed
+
+
+async def test_packed_command_is_tried_again_like_any_other(proxy: FaultProxy) -> None:
+    packed = b"*2\r\n" + bulk("ECHO", "packed")
+    async with opened_link(proxy.url) as link:
+        for code in ("LOADING", "READONLY"):
+            fault = proxy.inject_error(NOT_READY[code], "ECHO", count=2)
+            assert await link.send("k", packed) == b"packed"
+            assert fault.hits == 2
+        proxy.swallow_reply("ECHO")
+        assert await link.send("k", packed, repeatable=True) == b"packed"
+
+
+async def test_packed_command_that_fails_is_named_without_its_payload(
+    single_server: SingleServer,
+) -> None:
+    packed = b"*3\r\n" + bulk("XADD", "k", "confidential")
+    async with opened_link(single_server.url) as link:
+        with pytest.raises(ServerError, match="^XADD failed") as caught:
+            await link.send("k", packed)
+        assert caught.value.command == "XADD"
+        assert "confidential" not in str(caught.value)
 
 
 # --- small things

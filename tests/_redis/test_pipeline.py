@@ -11,9 +11,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import hiredis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pulsewire._redis.pipeline import MAX_IN_FLIGHT, JoinedConnection
+from pulsewire._redis.pipeline import MAX_IN_FLIGHT, Command, JoinedConnection, bulk
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import ConnectionLost, ServerUnavailable
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
@@ -138,6 +141,22 @@ async def test_argument_arrives_byte_for_byte(
     connection: JoinedConnection, argument: Any, echoed: bytes
 ) -> None:
     assert await connection.submit(("ECHO", argument)) == echoed
+
+
+@given(
+    st.lists(
+        st.binary() | st.text(st.characters(exclude_categories=["Cs"])) | st.integers(), min_size=1
+    )
+)
+def test_words_that_their_owner_packs_travel_as_those_that_hiredis_packs(words: list[Any]) -> None:
+    assert b"*%d\r\n%b" % (len(words), bulk(*words)) == hiredis.pack_command(tuple(words))
+
+
+async def test_packed_commands_travel_among_the_others(connection: JoinedConnection) -> None:
+    packed = b"*2\r\n" + bulk("ECHO", b"packed\x00\r\n")
+    commands: list[Command] = [("ECHO", "a"), packed, ("ECHO", "b"), packed]
+    replies = await asyncio.gather(*(connection.submit(command) for command in commands))
+    assert list(replies) == [b"a", b"packed\x00\r\n", b"b", b"packed\x00\r\n"]
 
 
 async def test_argument_of_a_wrong_type_is_refused_before_anything_is_remembered(
@@ -364,6 +383,28 @@ async def test_those_who_wait_for_room_come_before_those_who_ask_again(
             assert task.cancelled() or task.result() == b"%d" % number
         assert most <= 10
         assert not connection.is_congested
+
+
+async def test_place_of_a_caller_who_was_let_in_and_left_goes_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cancelled between being let in and going in, with no reply outstanding that would wake the others."""
+    monkeypatch.setattr("pulsewire._redis.pipeline.MAX_IN_FLIGHT", 2)
+    connection, loop, _ = manual_connection()
+    first = [connection.submit(("PING",)) for _ in range(2)]
+    loop.turn()
+    waiting = [asyncio.create_task(connection.room()) for _ in range(5)]
+    await anyio.wait_all_tasks_blocked()
+    connection.data_received(b"+PONG\r\n+PONG\r\n")
+    for task in waiting[:3]:  # two were let in, the third was not
+        task.cancel()
+    with anyio.fail_after(10.0):
+        while not all(task.done() for task in waiting):
+            await asyncio.sleep(0)
+            loop.turn()
+    assert [task.cancelled() for task in waiting] == [True, True, True, False, False]
+    assert await asyncio.gather(*first) == [b"PONG", b"PONG"]
+    assert not connection.is_congested
 
 
 async def test_whoever_waits_for_room_learns_that_the_connection_is_lost() -> None:

@@ -130,6 +130,11 @@ def test_redirection_of_an_impossible_slot_is_none(reply: str) -> None:
     assert parse_redirection(reply, ASKED) is None
 
 
+def test_redirection_to_nowhere_is_none() -> None:
+    """Neither the reply nor we know a host."""
+    assert parse_redirection("MOVED 3999 :6381", NodeAddress("", 0)) is None
+
+
 # --- the map
 
 REPLY = [

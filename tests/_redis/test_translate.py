@@ -71,6 +71,44 @@ def test_each_reply_has_its_exception_with_command_and_text(
     assert ("host:1" if expected is AuthenticationFailed else "XADD") in str(error)
 
 
+@pytest.mark.parametrize(
+    ("where", "inner", "expected"),
+    [
+        ("@user_script: 1: -", "READONLY You can't write against a replica.", ServerError),
+        (
+            "@user_script: 7: -",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            ServerFull,
+        ),
+        ("", "NOGROUP No such key 'k' or consumer group 'g'", ServerError),
+        ("", "WRONGTYPE Operation against a key holding the wrong kind of value", ServerError),
+    ],
+)
+def test_error_of_a_command_in_a_script_is_seen_through_the_wrapping_of_redis_6(
+    where: str, inner: str, expected: type[PulsewireError]
+) -> None:
+    """From Redis 7 on the reply begins with the code of the command that failed."""
+    error = ReplyError(
+        f"ERR Error running script (call to f_cf63a54c34e1): @user_script:12: {where}{inner}"
+    )
+    assert error.text == inner
+    assert verdict(error) is verdict(ReplyError(inner))
+    assert type(from_reply(error, "EVALSHA", "a")) is expected
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "ERR Error running script (call to f_ef75): @user_script:1: user_script:1: boo",
+        "ERR Error compiling script (new function): user_script:1: '=' expected",
+        "ERR unknown command",
+    ],
+)
+def test_other_errors_of_scripts_are_left_as_they_are(reply: str) -> None:
+    assert ReplyError(reply).text == reply
+    assert verdict(ReplyError(reply)) is Verdict.RAISE
+
+
 def test_server_error_tells_its_code() -> None:
     error = from_reply(ReplyError("BUSYGROUP Consumer Group name already exists"), "XGROUP", "a")
     assert isinstance(error, ServerError)

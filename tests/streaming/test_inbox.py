@@ -165,7 +165,7 @@ async def test_taker_cancelled_just_before_the_end_ends_as_cancelled() -> None:
     )
 )
 async def test_any_history_loses_nothing(history: list[tuple[str, int]]) -> None:
-    """Whoever comes, waits and is cancelled: each event goes to exactly one, in order, and nobody waits beside events."""
+    """Whoever comes, waits and is cancelled: each event goes to one, in order, and nobody waits beside events."""
     inbox = frugal_inbox()
     takers: list[asyncio.Future[int | None]] = []
     got: list[int] = []

@@ -14,7 +14,7 @@ from pulsewire._redis.slots import key_slot
 from pulsewire.streaming.keys import StreamKeys
 
 names = st.text(
-    st.characters(exclude_categories=("Cs",), exclude_characters=" \0*?[]{}"),
+    st.characters(exclude_categories=["Cs"], exclude_characters=" \0*?[]{}"),
     min_size=1,
     max_size=512,
 )

@@ -632,7 +632,7 @@ async def test_stream_that_lost_its_newest_events_is_read_on(
     facts: Facts,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """After a failover to a server that lacked them, whose clock may be behind: it is said, and nothing new is missed."""
+    """After a failover to a server that lacked them: it is said, and nothing new is missed."""
     stream = weathered.stream("events", ttl=60.0)
     await single_server.command("XADD", stream.key, "2000-0", "n", "old", "p", "")
     async with stream.reader(start="oldest") as reader:

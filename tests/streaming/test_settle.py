@@ -169,7 +169,8 @@ async def test_restarted_server_has_everything_once(fresh_server: SingleServer) 
 
         async def add() -> None:
             for _ in range(100):
-                got.append(await stream.add("e", SAME))
+                event_id = await stream.add("e", SAME)
+                got.append(event_id)
 
         async with anyio.create_task_group() as tasks:
             for _ in range(10):

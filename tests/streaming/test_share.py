@@ -10,7 +10,7 @@ import pytest
 
 import pulsewire
 from pulsewire import Event, ServerError, Sink, Stream
-from pulsewire.testing import SingleServer, wait_until
+from pulsewire.testing import FaultProxy, SingleServer, wait_until
 from tests.streaming.facts import (
     PATIENCE,
     Facts,
@@ -242,6 +242,17 @@ async def test_everything_deleted_at_once_is_no_trouble(fresh_server: SingleServ
                 await add_numbered(other, 2)
                 assert len(await work_off(sink, 4)) == 4, number
                 await fresh_server.command("FLUSHALL")
+
+
+async def test_group_that_vanishes_while_a_sink_joins_it_is_made_again(
+    weathered: pulsewire.Hub, proxy: FaultProxy, single_server: SingleServer
+) -> None:
+    """Somebody destroys it in just that moment."""
+    stream = weathered.stream("events", ttl=60.0)
+    await add_numbered(stream, 2)
+    proxy.inject_error(b"NOGROUP No such consumer group", "XGROUP CREATECONSUMER")
+    async with stream.sink("s", start="oldest") as sink:
+        assert names(await work_off(sink, 2)) == numbers(2)
 
 
 async def test_leaving_a_group_that_vanished_is_no_error(stream: Stream[bytes], raw: Raw) -> None:

@@ -23,7 +23,7 @@ from pulsewire import (
 from pulsewire.streaming.wire import Event, PulseFormat, request_of
 
 pulse = PulseFormat(BYTES)
-words = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
 def as_server_sends(fields: list[Any]) -> list[bytes]:
@@ -188,7 +188,7 @@ def test_entry_that_is_half_ours_is_told_apart(raw: list[bytes], reason: str) ->
     words,
     st.binary(),
     st.one_of(st.none(), words),
-    st.dictionaries(words, st.text(st.characters(exclude_categories=("Cs",)))),
+    st.dictionaries(words, st.text(st.characters(exclude_categories=["Cs"]))),
 )
 def test_what_is_written_is_read(
     name: str, payload: bytes, topic: str | None, headers: dict[str, str]

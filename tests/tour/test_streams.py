@@ -93,7 +93,7 @@ async def test_codec_makes_payloads_of_your_types(hub: Hub) -> None:
 async def test_text_is_no_payload_unless_a_codec_says_so(hub: Hub) -> None:
     """A wrong call is told before anything is sent."""
     with pytest.raises(TypeError):
-        await hub.stream("users").add("user.created", "text")  # type: ignore[arg-type]  # that is the point
+        await hub.stream("users").add("user.created", "text")  # type: ignore[call-overload]  # that is the point
     assert await hub.streams() == []
 
 

@@ -6,6 +6,7 @@ This is the one place that does it. A reply means one of five things, see `Verdi
 from __future__ import annotations
 
 import enum
+import re
 
 import redis.exceptions as client_errors
 
@@ -19,14 +20,21 @@ from pulsewire.errors import (
     ServerUnavailable,
 )
 
+_IN_SCRIPT = re.compile(
+    r"ERR Error running script \(call to \w+\): @user_script:\d+: (?:@user_script: \d+: -)?([A-Z]{2,} .*)",
+    re.DOTALL,
+)
+
 
 class ReplyError(Exception):
     """An error reply as it came from the server. Never leaves `_redis`."""
 
     @property
     def text(self) -> str:
-        """The whole reply."""
-        return str(self.args[0]) if self.args else ""
+        """The whole reply; without the words that Redis 6.2 puts before the error of a command in a script."""
+        said = str(self.args[0]) if self.args else ""
+        inner = _IN_SCRIPT.match(said)
+        return inner[1] if inner else said
 
     @property
     def code(self) -> str:

@@ -88,7 +88,10 @@ class Share(Generic[T]):
         store, rules = self.source.store, self.rules
         if await store.ensure_group(rules.sink, position):
             await store.expire(self.source.rules)
-        await store.add_consumer(rules.sink, rules.consumer)
+        try:
+            await store.add_consumer(rules.sink, rules.consumer)
+        except ServerError as error:  # it has vanished in between
+            await self.mend(error)
 
     # --- what comes
 

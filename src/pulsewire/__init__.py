@@ -1,11 +1,13 @@
 """Event infrastructure for Python on Redis and Valkey.
 
-async with pulsewire.connect() as hub:
-    users = hub.stream("users")
-    await users.add("user.created", b'{"id": 123}')
-    async with users.sink("mailer") as sink:
-        async for event in sink:
-            await event.ack()
+In a few lines::
+
+    async with pulsewire.connect() as hub:
+        users = hub.stream("users")
+        await users.add("user.created", b'{"id": 123}')
+        async with users.sink("mailer") as sink:
+            async for event in sink:
+                await event.ack()
 """
 
 from __future__ import annotations

@@ -1,25 +1,25 @@
 """Every exception that pulsewire raises on purpose.
 
-```
-PulsewireError
-├── ConfigurationError (also ValueError)   the call was wrong; nothing was sent: change the call
-│   ├── InvalidTarget                      the URL or client given to connect()
-│   ├── InvalidName                        a stream, sink, map or field name
-│   └── InvalidOption                      an option, or options that contradict each other
-├── PayloadTooLarge (also ValueError)      nothing was sent: make it smaller or raise the limit
-├── DecodeError                            a record is not in the format expected: look at who writes it
-├── ServerUnavailable                      no usable server within the time allowed: nothing was done; try later
-│   └── ConnectionLost                     the connection went away under a command (see `was_sent`)
-├── OutcomeUnknown                         a write was sent, its answer never came: it may have been done
-├── ServerTooOld                           connect to a newer server
-├── AuthenticationFailed                   check user and password
-├── PermissionDenied                       the ACL forbids it: extend the user's rights
-├── ServerFull                             the server is out of memory: nothing was written; free memory
-├── StreamFull                             back-pressure: nothing was written; a sink must catch up first
-├── ServerError                            the server refused a command for another reason
-├── EmbeddedServerError                    the embedded server cannot start or run
-└── Closed                                 the object was closed before the call
-```
+The tree, and what the caller can do::
+
+    PulsewireError
+    ├── ConfigurationError (also ValueError)   the call was wrong; nothing was sent: change the call
+    │   ├── InvalidTarget                      the URL or client given to connect()
+    │   ├── InvalidName                        a stream, sink, map or field name
+    │   └── InvalidOption                      an option, or options that contradict each other
+    ├── PayloadTooLarge (also ValueError)      nothing was sent: make it smaller or raise the limit
+    ├── DecodeError                            a record is not in the format expected: look at who writes it
+    ├── ServerUnavailable                      no usable server within the time allowed: nothing was done; try later
+    │   └── ConnectionLost                     the connection went away under a command (see `was_sent`)
+    ├── OutcomeUnknown                         a write was sent, its answer never came: it may have been done
+    ├── ServerTooOld                           connect to a newer server
+    ├── AuthenticationFailed                   check user and password
+    ├── PermissionDenied                       the ACL forbids it: extend the user's rights
+    ├── ServerFull                             the server is out of memory: nothing was written; free memory
+    ├── StreamFull                             back-pressure: nothing was written; a sink must catch up first
+    ├── ServerError                            the server refused a command for another reason
+    ├── EmbeddedServerError                    the embedded server cannot start or run
+    └── Closed                                 the object was closed before the call
 
 Each one builds its own message and carries its data as attributes. The Redis client's own exceptions never get out:
 they are translated in `_redis/translate.py`, and the original stays as `__cause__`.

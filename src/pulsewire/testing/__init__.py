@@ -1,14 +1,12 @@
 """The test kit: real servers in every topology, a proxy for bad weather, and waiting for facts.
 
 What pulsewire's own tests use, and what tests of programs built on it may use. Everything runs on
-127.0.0.1, is started privately, and is gone when its `async with` block ends.
+127.0.0.1, is started privately, and is gone when its `async with` block ends::
 
-```python
-async with SingleServer() as server, FaultProxy(server) as proxy:
-    async with pulsewire.connect(proxy.url) as hub:
-        proxy.swallow_reply("XADD")
-        ...
-```
+    async with SingleServer() as server, FaultProxy(server) as proxy:
+        async with pulsewire.connect(proxy.url) as hub:
+            proxy.swallow_reply("XADD")
+            ...
 
 The product never imports this package.
 """

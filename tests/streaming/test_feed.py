@@ -11,10 +11,11 @@ import pulsewire
 from pulsewire import Stream
 from pulsewire._redis import blocking as blocking_module
 from pulsewire.streaming import sink as sink_module
-from pulsewire.testing import FaultProxy, SingleServer, wait_until
+from pulsewire.testing import ClusterGroup, FaultProxy, SingleServer, slot_of, wait_until
 from tests.streaming.facts import (
     PATIENCE,
     Facts,
+    MakeStream,
     add_numbered,
     names,
     numbers,
@@ -197,6 +198,37 @@ async def test_consuming_goes_on_after_a_restart_of_the_server(fresh_server: Sin
                 await fresh_server.restart()
                 await stream.add(f"{number} after", b"")
                 assert names(await work_off(sink, 1)) == [f"{number} after"]
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+async def test_stream_is_consumed_on_while_its_slot_moves(
+    topology: ClusterGroup, make_stream: MakeStream
+) -> None:
+    """From node to node, with adds under way: a reader sees each event once, a sink each at least once."""
+    stream = make_stream(max_len=0)
+    read: list[str] = []
+    handled: set[str] = set()
+
+    async def follow() -> None:
+        async with stream.reader(start="oldest") as reader:
+            read.extend(names(await take(reader, 300)))
+
+    async def consume() -> None:
+        async with stream.sink("s", start="oldest", ack_grace=1.0) as sink:
+            while len(handled) < 300:
+                handled.update(names(await work_off(sink, 1)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        tasks.start_soon(consume)
+        masters = await topology.masters()
+        for number in range(300):
+            await stream.add(str(number), b"")
+            if number % 100 == 50:
+                target = masters[number // 100]
+                tasks.start_soon(topology.move_slot, slot_of(stream.key), target)
+    assert read == numbers(300)
+    assert handled == set(numbers(300))
 
 
 async def test_idle_sink_asks_the_server_seldom(stream: Stream[bytes], proxy: FaultProxy) -> None:

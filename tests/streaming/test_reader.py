@@ -425,6 +425,21 @@ async def test_reader_that_nobody_reads_from_holds_its_buffer_at_most(
         assert found == numbers(500)
 
 
+async def test_streams_share_the_buffer(make_stream: MakeStream) -> None:
+    """Wherever they are. Each read that is under way may bring its part beyond it."""
+    streams = [make_stream(f"s{number}") for number in range(6)]
+    for stream in streams:
+        await add_numbered(stream, 200)
+    async with streams[0].reader(start="oldest", buffer=60) as reader:
+        for stream in streams[1:]:
+            await reader.add_stream(stream)
+        await wait_until(lambda: reader.statistics().buffered >= 60, what="the buffer is full")
+        found = 0
+        while found < 1200:
+            assert reader.statistics().buffered <= 2 * 60 + 6
+            found += len(await reader.read(max=50, timeout=PATIENCE))
+
+
 async def test_max_polled_bounds_one_read_of_the_server(
     weathered: pulsewire.Hub, proxy: FaultProxy
 ) -> None:

@@ -211,7 +211,8 @@ class Reader(Generic[T]):
             return False
         if (room := inbox.room()) <= 0:
             return True
-        count = max(1, min(options.max_polled, room // len(cursors)))
+        # all streams share the room, also those that other feeds read
+        count = max(1, min(options.max_polled, room // len(self._cursors)))
         block = (
             ("BLOCK", int(min(options.block, LONGEST_BLOCK) * 1000) or 1) if options.follow else ()
         )

@@ -357,7 +357,8 @@ class Sink(Generic[T]):
             return False
         if (room := intake.inbox.room()) <= 0:
             return True
-        count = max(1, min(options.max_polled, room // len(keys)))
+        # all streams share the room, also those that other feeds read
+        count = max(1, min(options.max_polled, room // len(self._shares)))
         no_ack = ("NOACK",) if options.no_ack else ()
         block = int(min(options.block, LONGEST_BLOCK) * 1000) or 1
         group = (

@@ -188,6 +188,7 @@ async def test_consumer_that_stands_still_gives_up_what_it_has_not_begun(
             assert sorted([*names(found), *handled], key=int) == numbers(900)
             assert {event.deliveries for event in found} == {1}
             assert sink.statistics().released > 0
+            assert sink.statistics().buffered == 0
             may_go_on.set()
     assert await pending(stream, "s") == []
 

@@ -10,6 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
+from pulsewire._core.backoff import Backoff
+from pulsewire._redis.lane import Lane
 from pulsewire._redis.link import Unsettled
 from pulsewire._redis.opening import open_connection
 from pulsewire.errors import (
@@ -305,6 +307,152 @@ async def test_greeting_names_the_connection_for_operators(single_server: Single
         line = (await single_server.clients())[connection.client_id]
         assert f"name={connection.name} " in line
         assert connection.name.startswith("pulsewire:")
+
+
+# --- connections beside, and moving
+
+
+def lane_of(link: Any) -> Lane:
+    """The lane of a link to one server."""
+    lane = link._lane("k")
+    assert isinstance(lane, Lane)
+    return lane
+
+
+async def test_connection_beside_is_another_one_to_the_same_server(
+    single_server: SingleServer,
+) -> None:
+    """With its own ear for pushes; its loss is told to its owner and does not touch the shared one."""
+    pushes: list[Any] = []
+    losses: list[str] = []
+    async with opened_link(single_server.url) as link:
+        shared = await link.connection_for("k")
+        beside = await lane_of(link).open_beside(
+            silence=4.0,
+            on_push=pushes.append,
+            on_lost=lambda connection, reason, in_flight: losses.append(reason),
+        )
+        assert shared.client_id != beside.client_id
+        assert beside.client_id in await single_server.clients()
+        beside.submit(("SUBSCRIBE", "beside")).cancel()  # it is answered by a push
+        await link.call("k", "PUBLISH", "beside", "x")
+        await wait_until(lambda: len(pushes) > 0, what="a push came")
+        beside.lose("no longer needed")
+        assert losses == ["no longer needed"]
+        assert await link.connection_for("k") is shared
+
+
+async def test_moving_leaves_the_shared_connection_and_drops_those_beside(
+    single_server: SingleServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is under way on the shared one is finished; what blocks beside it learns why it ended."""
+    hooks = CountingHooks()
+    async with opened_link(single_server.url, hooks=hooks) as link:
+        lane = lane_of(link)
+        shared = await link.connection_for("k")
+        beside = await lane.open_beside(silence=4.0)
+        under_way = shared.submit(("ECHO", "x"))
+        blocked = beside.submit(("BLPOP", "no-such-list", 30))
+        lane.move("elsewhere now")
+        with pytest.raises(ConnectionLost, match="elsewhere now"):
+            await blocked
+        assert await under_way == b"x"
+        assert not shared.is_usable
+        assert await link.connection_for("k") is not shared
+        again = await lane.open_beside(silence=4.0)
+        assert again.is_usable
+    assert hooks.lost == []
+    assert len(hooks.opened) == 2
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("ends", ["close", "abandon"])
+async def test_lane_that_ends_drops_connections_beside_and_opens_no_more(
+    single_server: SingleServer, ends: str
+) -> None:
+    async with opened_link(single_server.url) as link:
+        lane = lane_of(link)
+        beside = await lane.open_beside(silence=4.0)
+        if ends == "close":
+            lane.close()
+        else:
+            lane.abandon("no master any more")
+        assert not beside.is_usable
+        with pytest.raises(ServerUnavailable, match="closed|no master any more"):
+            await lane.open_beside(silence=4.0)
+
+
+@pytest.mark.parametrize("ends", ["move", "close", "abandon"])
+async def test_connections_that_are_being_opened_when_the_lane_moves_or_ends_are_not_used(
+    proxy: FaultProxy, ends: str
+) -> None:
+    """They may lead to the server that was left."""
+    async with opened_link(proxy.url) as link:
+        lane = lane_of(link)
+        shared = await link.connection_for("k")
+        proxy.stall()
+        shared.lose("for the test")
+        beside = asyncio.create_task(lane.open_beside(silence=4.0))
+        call = asyncio.create_task(lane.ready(10.0))
+        await wait_until(lambda: proxy.statistics().connections == 3, what="both are being opened")
+        if ends == "close":
+            lane.close()
+        else:
+            getattr(lane, ends)("elsewhere now")
+        proxy.clear()
+        with pytest.raises(ServerUnavailable, match="elsewhere|closed"):
+            await beside
+        if ends == "move":
+            assert (await call).is_usable
+            assert proxy.statistics().connections == 4
+        else:
+            with pytest.raises(ServerUnavailable):
+                await call
+    await wait_until(lambda: proxy.statistics().open_connections == 0, what="all are closed")
+
+
+async def test_moving_ends_the_pause_before_the_next_attempt(
+    proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover is over when it is announced: nobody need wait for a pause to run out."""
+    pauses: list[float] = []
+
+    def long_pause(self: Backoff) -> float:
+        pauses.append(1000.0)
+        return 1000.0
+
+    async with opened_link(proxy.url) as link:
+        lane = lane_of(link)
+        await proxy.refuse()
+        proxy.cut()
+        await wait_until(lambda: lane.connection is None, what="the loss was noticed")
+        monkeypatch.setattr(Backoff, "next_pause", long_pause)
+        ready = asyncio.create_task(lane.ready(1000.0))
+        await wait_until(lambda: len(pauses) == 1, what="an attempt failed")
+        await proxy.accept()
+        lane.move("elsewhere now")
+        assert (await ready).is_usable
+        assert len(pauses) == 1
+
+
+async def test_connection_beside_that_cannot_be_opened_is_tried_once(
+    fresh_server: SingleServer,
+) -> None:
+    async with opened_link(fresh_server.url) as link:
+        await fresh_server.kill()
+        with pytest.raises(ServerUnavailable):
+            await lane_of(link).open_beside(silence=4.0)
+
+
+async def test_connection_that_was_left_is_closed_with_the_link(proxy: FaultProxy) -> None:
+    """Though a reply is still outstanding on it."""
+    async with opened_link(proxy.url) as link:
+        shared = await link.connection_for("k")
+        under_way = shared.submit(("BLPOP", "no-such-list", 30))
+        lane_of(link).move("elsewhere now")
+        assert await link.call("k", "ECHO", "x") == b"x"
+    with pytest.raises(ConnectionLost, match="closed"):
+        await under_way
 
 
 # --- what is reported

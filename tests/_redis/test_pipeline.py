@@ -599,6 +599,147 @@ async def test_push_callback_may_drop_the_connection() -> None:
         assert isinstance(await outcome(future), ConnectionLost)
 
 
+# --- commands whose reply is heard in its place, and subscriptions
+
+
+async def test_reply_is_heard_between_the_pushes_it_came_between() -> None:
+    """At once, while the callbacks of a future run only after all that came together."""
+    order: list[str] = []
+    connection, loop, _ = manual_connection(on_push=lambda push: order.append(push[1].decode()))
+    before = connection.submit(("PING",))
+    before.add_done_callback(lambda _: order.append("future"))
+    connection.submit_with(("PING",), lambda reply: order.append(f"heard {reply.decode()}"))
+    after = connection.submit(("PING",))
+    loop.turn()
+    connection.data_received(
+        b"+one\r\n>2\r\n+m\r\n+first\r\n+two\r\n>2\r\n+m\r\n+last\r\n+three\r\n"
+    )
+    assert order == ["first", "heard two", "last"]
+    assert (await before, await after) == (b"one", b"three")
+    await asyncio.sleep(0)
+    assert order[3:] == ["future"]
+    assert connection.in_flight == 0
+
+
+async def test_commands_to_be_heard_leave_with_the_others_in_order(
+    connection: JoinedConnection,
+) -> None:
+    recorder, heard = record(connection), list[bytes]()
+    futures = []
+    for number in range(100):
+        futures.append(connection.submit(("ECHO", f"future {number}")))
+        connection.submit_with(("ECHO", f"heard {number}"), heard.append)
+    assert await asyncio.gather(*futures) == [b"future %d" % number for number in range(100)]
+    await connection.submit(("PING",))
+    assert heard == [b"heard %d" % number for number in range(100)]
+    assert len(recorder.writes) == 2
+
+
+async def test_error_reply_is_heard_too(connection: JoinedConnection) -> None:
+    heard: list[Any] = []
+    connection.submit_with(("ECHO",), heard.append)
+    assert await connection.submit(("ECHO", "next")) == b"next"
+    (error,) = heard
+    assert isinstance(error, ReplyError)
+    assert "wrong number of arguments" in error.text
+
+
+async def test_loss_is_heard_with_whether_the_command_had_left() -> None:
+    heard: list[Any] = []
+    connection, loop, _ = manual_connection()
+    connection.submit_with(("PING",), heard.append)
+    loop.turn()
+    connection.submit_with(("PING",), heard.append)
+    connection.lose("pulled")
+    assert [(type(error), error.was_sent) for error in heard] == [
+        (ConnectionLost, True),
+        (ConnectionLost, False),
+    ]
+    with pytest.raises(ConnectionLost, match="pulled"):
+        connection.submit_with(("PING",), heard.append)
+    assert len(heard) == 2
+
+
+async def test_subscription_is_confirmed_in_its_place_among_the_replies(
+    single_server: SingleServer,
+) -> None:
+    """What is published before and after travels on the same connection and confirms nothing."""
+    pushes: list[Any] = []
+    async with opened_connection(single_server.url, on_push=pushes.append) as connection:
+        first = connection.submit_subscription("SUBSCRIBE", "joiner-a")
+        echo = connection.submit(("ECHO", "between"))
+        published = connection.submit(("PUBLISH", "joiner-a", "message"))
+        second = connection.submit_subscription("SUBSCRIBE", "joiner-b")
+        last = connection.submit(("ECHO", "last"))
+        assert list(await first) == [b"subscribe", b"joiner-a", 1]
+        assert (await echo, await published) == (b"between", 1)
+        assert list(await second) == [b"subscribe", b"joiner-b", 2]
+        assert await last == b"last"
+        assert [list(push) for push in pushes] == [[b"message", b"joiner-a", b"message"]]
+        gone = connection.submit_subscription("UNSUBSCRIBE", "joiner-a")
+        assert list(await gone) == [b"unsubscribe", b"joiner-a", 1]
+        assert len(pushes) == 1
+        assert connection.in_flight == 0
+
+
+async def test_refused_subscription_fails_alone(fresh_server: SingleServer) -> None:
+    """The replies around it, and the confirmations behind it, find their own callers."""
+    rights = ("+@all", "~*", "resetchannels", "&allowed")
+    await fresh_server.command("ACL", "SETUSER", "u", "on", ">pw", *rights)
+    async with opened_connection(fresh_server.url.replace("://", "://u:pw@")) as connection:
+        refused = connection.submit_subscription("SUBSCRIBE", "forbidden")
+        echo = connection.submit(("ECHO", "next"))
+        allowed = connection.submit_subscription("SUBSCRIBE", "allowed")
+        error = await outcome(refused)
+        assert isinstance(error, ReplyError)
+        assert error.code == "NOPERM"
+        assert await echo == b"next"
+        assert list(await allowed) == [b"subscribe", b"allowed", 1]
+        assert connection.in_flight == 0
+
+
+async def test_cancelled_subscription_leaves_its_confirmation_to_nobody(
+    single_server: SingleServer,
+) -> None:
+    """It is swallowed in its place, like any reply."""
+    pushes: list[Any] = []
+    async with opened_connection(single_server.url, on_push=pushes.append) as connection:
+        connection.submit_subscription("SUBSCRIBE", "joiner-c").cancel()
+        again = connection.submit_subscription("SUBSCRIBE", "joiner-c")
+        assert await connection.submit(("ECHO", "next")) == b"next"
+        assert list(await again) == [b"subscribe", b"joiner-c", 1]
+        assert pushes == []
+        assert connection.in_flight == 0
+
+
+async def test_push_of_the_servers_own_accord_confirms_nothing() -> None:
+    """A cluster says `sunsubscribe` when a slot moves away; that is no reply to what waits here."""
+    pushes: list[Any] = []
+    connection, loop, _ = manual_connection(on_push=lambda push: pushes.append(list(push)))
+    echo = connection.submit(("PING",))
+    confirmed = connection.submit_subscription("SSUBSCRIBE", "a")
+    loop.turn()
+    connection.data_received(b">3\r\n+sunsubscribe\r\n+a\r\n:0\r\n")  # before its turn
+    connection.data_received(b"+PONG\r\n>3\r\n+sunsubscribe\r\n+b\r\n:0\r\n")
+    assert not confirmed.done()
+    connection.data_received(b">3\r\n+ssubscribe\r\n+a\r\n:1\r\n")
+    assert list(await confirmed) == [b"ssubscribe", b"a", 1]
+    assert await echo == b"PONG"
+    assert pushes == [[b"sunsubscribe", b"a", 0], [b"sunsubscribe", b"b", 0]]
+
+
+async def test_subscription_that_was_not_confirmed_learns_of_the_loss() -> None:
+    connection, loop, _ = manual_connection()
+    sent = connection.submit_subscription("SUBSCRIBE", "a")
+    loop.turn()
+    unsent = connection.submit_subscription("SUBSCRIBE", "b")
+    connection.lose("pulled")
+    errors = [await outcome(future) for future in (sent, unsent)]
+    assert [error.was_sent for error in errors] == [True, False]
+    with pytest.raises(ConnectionLost, match="pulled"):
+        await connection.submit_subscription("SUBSCRIBE", "c")
+
+
 # --- ends
 
 

@@ -114,6 +114,24 @@ async def test_calls_go_on_at_the_new_master_after_an_orderly_failover(
         assert int(await new.command("GET", key)) >= writers.done[-1]
 
 
+async def test_master_that_sentinels_have_replaced_is_left_though_it_still_takes_writes(
+    sentinel_group: SentinelGroup, namespace: str
+) -> None:
+    """After an ordered failover it goes on accepting them until it is told, for seconds: all of them would be lost."""
+    key = f"{namespace}:k"
+    async with opened_link(sentinel_group.url) as link:
+        await link.call(key, "SET", key, "before", "EX", 300)
+        new = await sentinel_group.failover()
+
+        async def is_at_the_new_one() -> bool:
+            connection = await link.connection_for(key)
+            return connection.client_id in await new.clients()
+
+        await wait_until(is_at_the_new_one, timeout=1.0, what="the link went to the new master")
+        await link.call(key, "SET", key, "after", "EX", 300)
+        assert await new.command("GET", key) == b"after"
+
+
 @pytest.mark.parametrize("trouble", ["killed", "paused"])
 async def test_some_sentinels_may_be_down(sentinel_group: SentinelGroup, trouble: str) -> None:
     """One that answers is enough, wherever it stands in the URL; a silent one costs a second."""

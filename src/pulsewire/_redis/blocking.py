@@ -1,7 +1,8 @@
 """A connection of its own for commands that block on the server.
 
 It is stopped by a flag of its user plus `unblock` (CLIENT UNBLOCK), never by cancelling: a reply that comes
-nevertheless counts as delivered. After any trouble it is thrown away and a new one is opened, never repaired.
+nevertheless counts as delivered. After any trouble it is thrown away and a new one is opened, never repaired. The lane
+drops it when the server is not the right one any more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import anyio
 
 from pulsewire._redis.lane import Lane
 from pulsewire._redis.link import Link
-from pulsewire._redis.opening import open_connection
 from pulsewire._redis.pipeline import Argument, JoinedConnection
 from pulsewire._redis.translate import ReplyError, Verdict, from_reply, verdict
 from pulsewire.errors import ConnectionLost, PulsewireError, ServerUnavailable
@@ -53,10 +53,8 @@ class BlockingConnection:
         lane = self._asked or await self._link.lane_for(self._key, within)
         self._lane, told = lane, self._asked
         self._asked = None
-        connection, _info = await open_connection(
-            lane.door, master_only=True, silence=LONGEST_BLOCK + SILENCE_MARGIN
-        )
-        self._connection, self._asked = connection, told
+        self._connection = await lane.open_beside(silence=LONGEST_BLOCK + SILENCE_MARGIN)
+        self._asked = told
         return True
 
     async def call(self, *command: Argument) -> Any:

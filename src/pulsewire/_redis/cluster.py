@@ -216,6 +216,10 @@ class ClusterLink(Link):
         for node in masters:
             self._lane_to(node)
 
+    def twin(self, options: LinkOptions) -> ClusterLink:
+        """Another link; the doors hold nothing that belongs to an event loop."""
+        return ClusterLink(self._doors, options)
+
     # --- all servers
 
     def masters(self) -> list[str]:

@@ -7,11 +7,12 @@ master now.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import anyio
 import redis
 import redis.asyncio
 from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
@@ -19,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
+from pulsewire._core.clock import SYSTEM_CLOCK, Clock
 from pulsewire._redis.slots import NodeAddress
 from pulsewire._redis.targets import DEFAULT_PORT, Target, Topology
 from pulsewire._redis.translate import from_client
@@ -26,6 +28,8 @@ from pulsewire.errors import InvalidTarget
 
 CONNECT_TIMEOUT = 3.0
 SENTINEL_TIMEOUT = 1.0
+REPLACED_FOR = 30.0
+"""Seconds that news of another master count for more than a sentinel that still names the old one."""
 NO_RETRY = Retry(NoBackoff(), 0)
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
@@ -54,6 +58,104 @@ class PoolDoor:
         """A new connection of the pool's kind. It never enters the pool."""
         return await _connected(_new_connection(self.pool), self.address)
 
+    def twin(self) -> PoolDoor:
+        """A door to the same, for another event loop. Making connections does not tie a pool to a loop."""
+        return self
+
+
+@dataclass(slots=True)
+class Whereabouts:
+    """What a door knows of its master.
+
+    Attributes:
+        led_to: where the last connection was opened.
+        replaced: a master that was replaced, by which one, and until when (monotonic) this counts.
+        asking: one at a time asks the sentinels, since redis-py reorders its list of them while it asks.
+    """
+
+    led_to: tuple[str, int] | None = None
+    replaced: tuple[tuple[str, int], tuple[str, int], float] | None = None
+    asking: anyio.Lock = field(default_factory=anyio.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelDoor(PoolDoor):
+    """Makes connections to whoever the sentinels name as master.
+
+    redis-py asks them by SENTINEL MASTERS. There the sentinel that leads a failover names the old master until all
+    replicas follow the new one, a second or more after the others have announced it. So the door is told of an
+    announcement (`sentinels.py`), and goes to the new master when the old one is named.
+    """
+
+    whereabouts: Whereabouts = field(default_factory=Whereabouts, repr=False)
+    clock: Clock = field(default=SYSTEM_CLOCK, repr=False)
+
+    async def open(self) -> Any:
+        """A new connection to the master. It never enters the pool."""
+        connection = _new_connection(self.pool)
+        if not hasattr(connection, "connect_to"):  # a class of the user's, which goes its own way
+            return await _connected(connection, self.address)
+
+        async def connect() -> None:
+            address = await self._find()
+            try:
+                await connection.connect_to(address)
+            except Exception:
+                replaced = self.whereabouts.replaced
+                if replaced is not None and replaced[1] == address:  # it leads nowhere
+                    self.whereabouts.replaced = None
+                raise
+            self.whereabouts.led_to = address
+
+        return await _connected(connection, self.address, connect)
+
+    async def find(self) -> tuple[str, int]:
+        """Where a connection would be opened now.
+
+        Raises:
+            ServerUnavailable: no sentinel that answers knows the master.
+        """
+        try:
+            return await self._find()
+        except Exception as error:
+            raise from_client(error, self.address) from error
+
+    async def _find(self) -> tuple[str, int]:
+        pool: Any = self.pool
+        try:
+            with anyio.fail_after(CONNECT_TIMEOUT):
+                async with self.whereabouts.asking:
+                    host, port = await pool.get_master_address()
+        except TimeoutError as error:
+            raise redis.TimeoutError("the sentinels do not answer") from error
+        if self.whereabouts.replaced is not None:
+            old, new, until = self.whereabouts.replaced
+            if (host, int(port)) == old and self.clock.monotonic() < until:
+                return new
+        return host, int(port)
+
+    def twin(self) -> SentinelDoor:
+        """A door to the same, with connections to the sentinels of its own: those belong to an event loop."""
+        pool: Any = self.pool
+        manager: Any = pool.sentinel_manager
+        untyped_sentinel: Any = Sentinel
+        options = [client.connection_pool.connection_kwargs for client in manager.sentinels]
+        sentinel = untyped_sentinel(
+            [(known["host"], known["port"]) for known in options],
+            min_other_sentinels=manager.min_other_sentinels,
+            sentinel_kwargs=manager.sentinel_kwargs,
+        )
+        own = {**pool.connection_kwargs, "connection_class": pool.connection_class}
+        own.pop("connection_pool", None)
+        return SentinelDoor(type(pool)(pool.service_name, sentinel, **own), self.address)
+
+    def heed(self, old: tuple[str, int], new: tuple[str, int]) -> bool:
+        """Hear that the sentinels replaced a master. False if that is known and was followed already."""
+        about = self.whereabouts
+        is_known = about.replaced is not None and about.replaced[:2] == (old, new)
+        about.replaced = (old, new, self.clock.monotonic() + REPLACED_FOR)
+        return not (is_known and about.led_to == new)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeDoor:
@@ -78,10 +180,12 @@ def _new_connection(pool: Any) -> Any:
     return pool.make_connection()  # redis-py gives it no types
 
 
-async def _connected(connection: Any, address: str) -> Any:
+async def _connected(
+    connection: Any, address: str, connect: Callable[[], Awaitable[None]] | None = None
+) -> Any:
     connection.retry = NO_RETRY  # whatever the user's client does: its pauses would add to ours
     try:
-        await connection.connect()
+        await (connect or connection.connect)()
     except Exception as error:
         with contextlib.suppress(Exception):
             await connection.disconnect(nowait=True)
@@ -139,7 +243,7 @@ def doors_of_target(target: Target) -> Doors:
         if target.topology is Topology.CLUSTER:
             doors: Doors = _cluster_doors(target, options)
         elif target.topology is Topology.SENTINEL:
-            doors = PoolDoor(_sentinel_pool(target, options), target.shown)
+            doors = SentinelDoor(_sentinel_pool(target, options), target.shown)
         else:
             doors = PoolDoor(_single_pool(target, options), target.shown)
         _try_options(doors)
@@ -213,7 +317,9 @@ def doors_of_client(client: object) -> Doors:
             startup, connection_class, options, f"the cluster at {startup[0]}", nodes.address_remap
         )
     if isinstance(client, redis.asyncio.Redis):
-        return PoolDoor(client.connection_pool, _describe(client.connection_pool))
+        pool = client.connection_pool
+        is_sentinel = isinstance(pool, SentinelConnectionPool) and pool.is_master
+        return (SentinelDoor if is_sentinel else PoolDoor)(pool, _describe(pool))
     hint = "a URL or a client of redis.asyncio is needed"
     if isinstance(client, (redis.Redis, redis.RedisCluster)):
         hint = "it is a blocking client; use the one of the same name from redis.asyncio"

@@ -2,12 +2,17 @@
 
 Opening is done once for many: whoever finds the lane closed starts it, everybody waits for the same attempt, and when
 nobody waits any more it stops. Pauses between attempts grow with full jitter (`_core/backoff.py`).
+
+Connections beside the shared one (for reads that block, for subscriptions) belong to who opened them; the lane knows
+them only to drop them when their server is no longer the right one. Opening them again is up to their owners.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import anyio
 
@@ -44,7 +49,10 @@ class Lane:
         self._logger = logger
         self._silence = silence
         self._waiters: list[asyncio.Future[JoinedConnection]] = []
+        self._beside: set[JoinedConnection] = set()
+        self._left: set[JoinedConnection] = set()  # they finish what they have begun
         self._is_opening = False
+        self._moved = anyio.Event()  # a new one after each move
         self._closed = ""  # why, once it is
 
     @property
@@ -79,30 +87,91 @@ class Lane:
         finally:
             waiter.cancel()
 
+    async def open_beside(
+        self,
+        *,
+        silence: float,
+        on_push: Callable[[Sequence[Any]], None] | None = None,
+        on_lost: Callable[[JoinedConnection, str, int], None] | None = None,
+    ) -> JoinedConnection:
+        """Open one more connection to the server: its user's own, but dropped when the lane moves or ends.
+
+        Args:
+            silence: seconds a reply may be late before the connection counts as dead.
+            on_push: called with each RESP3 push.
+            on_lost: called once, with the reason and the number of replies that were outstanding.
+
+        Raises:
+            ServerUnavailable: one attempt was made in vain, or the lane moved or ended meanwhile.
+            AuthenticationFailed, ServerTooOld, InvalidTarget: opening is hopeless.
+        """
+        if self._closed:
+            raise ServerUnavailable(self.address, 0.0, self._closed)
+
+        def when_lost(connection: JoinedConnection, reason: str, in_flight: int) -> None:
+            self._beside.discard(connection)
+            if on_lost is not None:
+                on_lost(connection, reason, in_flight)
+
+        moved = self._moved
+        connection, _info = await open_connection(
+            self.door, master_only=True, silence=silence, on_push=on_push, on_lost=when_lost
+        )
+        if self._closed or moved.is_set():  # it may lead to the server that was left
+            reason = self._closed or self.last_trouble
+            connection.lose(reason)
+            raise ServerUnavailable(self.address, 0.0, reason)
+        if connection.is_usable:  # else it is lost again already
+            self._beside.add(connection)
+        return connection
+
     def leave(self, connection: JoinedConnection) -> None:
         """Stop using `connection`: it finishes what it has begun, and the next caller opens a new one."""
         if self.connection is connection:
             self.connection = None
-        connection.retire()
+        if connection.is_usable:
+            self._left.add(connection)
+            connection.retire()
+
+    def move(self, reason: str) -> None:
+        """Go elsewhere: the door leads to another server now.
+
+        The shared connection finishes what it has begun, since the outcome of writes must be known. Those beside it
+        are dropped at once: they carry reads and subscriptions, which their users begin again. Who waits for a
+        connection has it tried at once.
+        """
+        self._moved.set()
+        self._moved = anyio.Event()
+        self.last_trouble = reason
+        if self.connection is not None:
+            self.leave(self.connection)
+        self._lose_beside(reason)
 
     def close(self) -> None:
-        """Drop the connection for good."""
+        """Drop all connections for good."""
         self._closed = "the hub is closed"
         if self.connection is not None:
             self.connection.lose("the hub was closed")
+        for connection in list(self._left):  # each takes itself out
+            connection.lose("the hub was closed")
+        self._lose_beside("the hub was closed")
         self._answer(ServerUnavailable(self.address, 0.0, self._closed))
 
     def abandon(self, reason: str) -> None:
-        """Open no more connections; what is under way is finished, and who waits for one is told why."""
+        """Open no more connections; who waits for one is told why. What is open is left as in `move`."""
         self._closed = reason
-        if self.connection is not None:
-            self.leave(self.connection)
+        self.move(reason)
         self._answer(ServerUnavailable(self.address, 0.0, reason))
 
+    def _lose_beside(self, reason: str) -> None:
+        for connection in list(self._beside):  # as above
+            connection.lose(reason)
+
     async def _open(self) -> None:
-        backoff = Backoff(cap=RECONNECT_CAP)
+        backoff, attempts = Backoff(cap=RECONNECT_CAP), 0
         try:
             while self._somebody_waits() and not self._closed:
+                moved, attempts = self._moved, attempts + 1
                 try:
                     connection, info = await open_connection(
                         self.door, master_only=True, silence=self._silence, on_lost=self._when_lost
@@ -117,15 +186,19 @@ class Lane:
                         "connection attempt failed",
                         extra={"address": self.address, "why": error.reason},
                     )
-                    await anyio.sleep(backoff.next_pause())
+                    with anyio.move_on_after(backoff.next_pause()):
+                        await moved.wait()
+                        backoff.reset()
                 else:
                     self.info = info
                     if self._closed:  # while the last byte of the greeting was on its way
                         connection.lose(self._closed)
+                    if moved.is_set():
+                        connection.retire()
                     if not connection.is_usable:  # lost again already
                         continue
                     self.connection = connection
-                    self._hooks.connection_opened(self.address, backoff.attempts + 1)
+                    self._hooks.connection_opened(self.address, attempts)
                     self._answer(connection)
                     return
         finally:
@@ -150,6 +223,7 @@ class Lane:
     def _when_lost(self, connection: JoinedConnection, reason: str, in_flight: int) -> None:
         if self.connection is connection:
             self.connection = None
+        self._left.discard(connection)
         if reason == "retired" or self._closed or not connection.client_id:
             return  # without an id it was never open: whoever opens it learns why it was not
         self.last_trouble = reason

@@ -27,6 +27,7 @@ from pulsewire._core.backoff import Backoff
 from pulsewire._core.clock import SYSTEM_CLOCK, Clock
 from pulsewire._core.hooks import NO_HOOKS, Hooks
 from pulsewire._core.tasks import OwnedTasks
+from pulsewire._redis.doors import Doors, close_doors
 from pulsewire._redis.lane import Lane
 from pulsewire._redis.opening import HOPELESS, LostConnection, ServerInfo
 from pulsewire._redis.pipeline import Argument, Command, JoinedConnection
@@ -79,6 +80,7 @@ class Link(ABC):
         self.shown = shown
         self.options = options
         self.tasks = OwnedTasks()
+        self.own_doors: Doors | None = None  # to close with the link; a twin has such
 
     async def __aenter__(self) -> Self:
         await self.tasks.enter()
@@ -96,7 +98,11 @@ class Link(ABC):
         trace: TracebackType | None,
     ) -> bool | None:
         self._close()
-        return await self.tasks.leave(kind, error, trace)
+        try:
+            return await self.tasks.leave(kind, error, trace)
+        finally:
+            if self.own_doors is not None:
+                await close_doors(self.own_doors)
 
     # --- what subclasses say
 
@@ -145,6 +151,10 @@ class Link(ABC):
     @abstractmethod
     def together(self, keys: Sequence[str]) -> list[list[str]]:
         """`keys` in groups that one command may name together."""
+
+    @abstractmethod
+    def twin(self, options: LinkOptions) -> Link:
+        """Another link to the same, not entered yet, for an event loop of another thread."""
 
     # --- what everybody uses
 
@@ -235,12 +245,17 @@ class Link(ABC):
         command: Command,
         error: ReplyError | ConnectionLost,
         connection: JoinedConnection,
+        *,
+        repeatable: bool = False,
+        text: str | None = None,
     ) -> Any:
-        """Go on with a command that was submitted to `connection_for(key)` and met trouble there."""
+        """Go on with a command that was submitted to `connection_for(key)` and met trouble there.
+
+        Where the command is an EVALSHA, `text` is its script's.
+        """
         lane = self._lane(key) or await self._open_lane(key, self.options.wait_for_server)
-        return await self._persist(
-            key, command, repeatable=False, trouble=_Trouble(error, lane, connection)
-        )
+        trouble = _Trouble(error, lane, connection)
+        return await self._persist(key, command, repeatable=repeatable, trouble=trouble, text=text)
 
     async def make_sure_dead(self, key: str, lost: LostConnection) -> None:
         """Make the server drop a lost connection, so that nothing it still holds unread will ever be carried out.

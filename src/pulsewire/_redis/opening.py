@@ -51,6 +51,11 @@ class ServerInfo:
         """The version as people write it."""
         return ".".join(map(str, self.version))
 
+    @property
+    def has_sharded_pubsub(self) -> bool:
+        """Whether messages can stay in the shard of their channel: a cluster of Redis 7 or Valkey."""
+        return self.topology == "cluster" and (self.kind != "redis" or self.version >= (7,))
+
 
 @dataclass(frozen=True, slots=True)
 class LostConnection:

@@ -7,7 +7,7 @@ of one turn of the loop leave in one write; replies are matched in order. What i
 * silence: when the reply at the head is late, the connection is dead. It is dropped and every caller learns whether
   its command had been sent. One timer per connection, none per command, and none while nothing is outstanding;
 * cancelled callers: only their future is dropped; the reply is swallowed in its place, so order is kept;
-* pushes (RESP3) go to a callback.
+* pushes (RESP3) go to a callback, but those that confirm a `subscribe` or `unsubscribe` are its reply.
 
 It does not retry, route or translate; that is `link.py`.
 """
@@ -47,10 +47,31 @@ def bulk(*words: Argument) -> bytes:
     return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in data)
 
 
-def _hear(future: asyncio.Future[Any]) -> None:
+def take_note(future: asyncio.Future[Any]) -> None:
     """Take note of an outcome, so that asyncio does not report it as never retrieved."""
     if not future.cancelled():
         future.exception()
+
+
+class _Hearing:
+    """Stands among the futures of outstanding replies, and tells its owner at once."""
+
+    __slots__ = ("_hear",)
+
+    def __init__(self, hear: Callable[[Any], None]) -> None:
+        self._hear = hear
+
+    def done(self) -> bool:
+        """Never, since it is asked before the outcome is set."""
+        return False
+
+    def set_result(self, reply: Any) -> None:
+        """The reply."""
+        self._hear(reply)
+
+    def set_exception(self, error: Exception) -> None:
+        """The error reply, or the loss of the connection."""
+        self._hear(error)
 
 
 class JoinedConnection(asyncio.Protocol):
@@ -83,7 +104,8 @@ class JoinedConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = hiredis.Reader(replyError=ReplyError, notEnoughData=_NOTHING)
         self._outbox: list[bytes] = []
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[asyncio.Future[Any] | _Hearing] = deque()
+        self._confirmed_by_push: deque[tuple[asyncio.Future[Any], bytes, bytes]] = deque()
         self._flush_is_due = False
         self._is_paused = False
         self._is_retiring = False
@@ -92,6 +114,7 @@ class JoinedConnection(asyncio.Protocol):
         self._room: deque[asyncio.Future[None]] = deque()
         self._admitted = 0  # waited for room, were let in, and have not submitted yet
         self._lost: str | None = None
+        self._refusal: str | None = None  # why no more commands are taken
 
     def take_over(self, connection: Any) -> None:
         """Adopt the socket of a connected redis-py connection.
@@ -111,7 +134,7 @@ class JoinedConnection(asyncio.Protocol):
     @property
     def is_usable(self) -> bool:
         """Whether a command may be submitted."""
-        return self._lost is None and not self._is_retiring
+        return self._refusal is None
 
     @property
     def is_congested(self) -> bool:
@@ -131,8 +154,8 @@ class JoinedConnection(asyncio.Protocol):
         Raises:
             ConnectionLost: it is gone already; nothing was sent.
         """
-        if self._lost is not None:
-            raise ConnectionLost(self.address, self._lost, was_sent=False)
+        if self._refusal is not None:
+            raise ConnectionLost(self.address, self._refusal, was_sent=False)
         # packing may raise on a wrong type: before anything is remembered
         packed = command if type(command) is bytes else _pack(command)  # type: ignore[arg-type]  # type() narrows not
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -145,7 +168,25 @@ class JoinedConnection(asyncio.Protocol):
 
     def submit_unheard(self, command: Command) -> None:
         """Send a command whose reply nobody needs."""
-        self.submit(command).add_done_callback(_hear)
+        self.submit(command).add_done_callback(take_note)
+
+    def submit_with(self, command: Command, hear: Callable[[Any], None]) -> None:
+        """Send a command, and call `hear` with its reply, or with the exception, the moment it comes.
+
+        For who must know what came before it and what after: a future's callbacks run only once everything that
+        arrived together has been handed out. `hear` must not raise.
+        """
+        self.submit(command).cancel()
+        self._waiting[-1] = _Hearing(hear)  # in the place of the future
+
+    def submit_subscription(self, verb: str, channel: str) -> asyncio.Future[Any]:
+        """Send SUBSCRIBE or one of its kin for one channel; the future is done when the server has confirmed it.
+
+        In RESP3 the confirmation is a push, in the place where the reply would be.
+        """
+        future = self.submit((verb, channel))
+        self._confirmed_by_push.append((future, verb.lower().encode(), channel.encode()))
+        return future
 
     async def room(self) -> None:
         """Wait until the connection is not congested any more, or lost. First come, first served.
@@ -168,6 +209,7 @@ class JoinedConnection(asyncio.Protocol):
     def retire(self) -> None:
         """Take no more commands, and close once the replies that are still outstanding have come."""
         self._is_retiring = True
+        self._refusal = "retired"
         if not self._waiting:
             self.lose("retired")
 
@@ -175,7 +217,7 @@ class JoinedConnection(asyncio.Protocol):
         """Drop the connection now. Every outstanding future raises `ConnectionLost`."""
         if self._lost is not None:
             return
-        self._lost = reason
+        self._lost = self._refusal = reason
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -184,6 +226,7 @@ class JoinedConnection(asyncio.Protocol):
         outstanding, self._waiting = self._waiting, deque()
         unsent_from = len(outstanding) - len(self._outbox)
         self._outbox.clear()
+        self._confirmed_by_push.clear()
         for index, future in enumerate(outstanding):
             if not future.done():
                 future.set_exception(
@@ -203,10 +246,11 @@ class JoinedConnection(asyncio.Protocol):
         try:
             while (reply := gets()) is not _NOTHING:
                 if type(reply) is hiredis.PushNotification:
-                    if self._on_push is not None:
-                        self._on_push(reply)
+                    self._take_push(reply)
                     continue
                 future = waiting.popleft()
+                if self._confirmed_by_push and self._confirmed_by_push[0][0] is future:
+                    self._confirmed_by_push.popleft()  # it was refused
                 if future.done():  # its caller was cancelled
                     continue
                 if type(reply) is ReplyError:
@@ -269,6 +313,18 @@ class JoinedConnection(asyncio.Protocol):
             self.lose(f"no reply for {self.silence:.1f} s")
         else:
             self._sweeper = self._loop.call_later(due_in, self._sweep)
+
+    def _take_push(self, push: Sequence[Any]) -> None:
+        if self._confirmed_by_push:
+            future, verb, channel = self._confirmed_by_push[0]
+            if self._waiting[0] is future and push[0] == verb and push[1] == channel:
+                self._confirmed_by_push.popleft()
+                self._waiting.popleft()
+                if not future.done():
+                    future.set_result(push)
+                return
+        if self._on_push is not None:
+            self._on_push(push)
 
     def _let_in(self) -> None:
         while self._room and (self._lost is not None or not self.is_congested):

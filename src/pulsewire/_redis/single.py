@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pulsewire._redis.doors import PoolDoor
+from pulsewire._redis.doors import PoolDoor, SentinelDoor
 from pulsewire._redis.lane import Lane
 from pulsewire._redis.link import Link, LinkOptions
 from pulsewire._redis.opening import ServerInfo
 from pulsewire._redis.pipeline import Argument
+from pulsewire._redis.sentinels import SwitchListener
 from pulsewire._redis.targets import Topology
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import InvalidTarget
@@ -52,6 +53,8 @@ class SingleLink(Link):
             raise InvalidTarget(
                 self.shown, "this is a sentinel; use redis+sentinel://host:port/name-of-the-master"
             )
+        if isinstance(self._door, SentinelDoor):
+            SwitchListener(self._door, self._only, options.logger).start(self.tasks)
 
     def _close(self) -> None:
         if self._only is not None:
@@ -70,6 +73,13 @@ class SingleLink(Link):
         raise InvalidTarget(
             self.shown, f"the server answered {error.text!r}; use redis+cluster://host:port"
         ) from error
+
+    def twin(self, options: LinkOptions) -> SingleLink:
+        """Another link through a door of its own."""
+        twin = SingleLink(self._door.twin(), self._topology, options)
+        if isinstance(self._door, SentinelDoor):
+            twin.own_doors = twin._door
+        return twin
 
     def masters(self) -> list[str]:
         """The one there is."""

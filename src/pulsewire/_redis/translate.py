@@ -26,6 +26,10 @@ _IN_SCRIPT = re.compile(
 )
 
 
+_REFUSED_IN_SCRIPT = ("ERR ACL failure in script", "ERR The user executing the script can't")
+"""What Valkey, and Redis before it, say of a command in a script that the ACL forbids."""
+
+
 class ReplyError(Exception):
     """An error reply as it came from the server. Never leaves `_redis`."""
 
@@ -77,7 +81,7 @@ def from_reply(error: ReplyError, command: str, address: str) -> PulsewireError:
     text, code = error.text, error.code
     if code == "OOM":
         return ServerFull(command, text)
-    if code == "NOPERM":
+    if code == "NOPERM" or text.startswith(_REFUSED_IN_SCRIPT):
         return PermissionDenied(command, text)
     if code in ("NOAUTH", "WRONGPASS") or text.startswith("ERR invalid password"):
         return AuthenticationFailed(address, text)

@@ -13,7 +13,7 @@ from pulsewire._core.backoff import Backoff
 from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.ids import RequestIds
 from pulsewire._redis.link import Unsettled
-from pulsewire._redis.pipeline import Argument, Command, JoinedConnection, bulk
+from pulsewire._redis.pipeline import Argument, Command, JoinedConnection, bulk, take_note
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import (
     ConnectionLost,
@@ -264,13 +264,8 @@ def _heard(connection: JoinedConnection, command: Command) -> asyncio.Future[Any
     except ConnectionLost as error:
         future = asyncio.get_running_loop().create_future()
         future.set_exception(error)
-    future.add_done_callback(_take_note)
+    future.add_done_callback(take_note)
     return future
-
-
-def _take_note(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
 
 
 def _check_idempotency_key(key: str) -> None:

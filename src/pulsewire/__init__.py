@@ -8,6 +8,10 @@ In a few lines::
         async with users.sink("mailer") as sink:
             async for event in sink:
                 await event.ack()
+
+        async with hub.map("feature-flags") as flags:
+            await flags.set("signup.enabled", "true")
+            flags.get("signup.enabled")
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pulsewire._redis.opening import ServerInfo
 from pulsewire.errors import *  # noqa: F403  # every exception; the list is errors.__all__
 from pulsewire.errors import __all__ as _errors
 from pulsewire.hub import Hub, connect
+from pulsewire.rmap import Change, MapInfo, ReplicatedMap
 from pulsewire.streaming import FIELDS, Event, Fields, NewEvent, Reader, Sink, Stream, StreamInfo
 
 __all__ = [  # noqa: PLE0604  # errors.__all__ holds strings
@@ -25,13 +30,16 @@ __all__ = [  # noqa: PLE0604  # errors.__all__ holds strings
     "FIELDS",
     "JSON",
     "TEXT",
+    "Change",
     "Codec",
     "Event",
     "Fields",
     "Hooks",
     "Hub",
+    "MapInfo",
     "NewEvent",
     "Reader",
+    "ReplicatedMap",
     "ServerInfo",
     "Sink",
     "Stream",

@@ -18,6 +18,18 @@ The tree, and what the caller can do::
     ├── ServerFull                             the server is out of memory: nothing was written; free memory
     ├── StreamFull                             back-pressure: nothing was written; a sink must catch up first
     ├── ServerError                            the server refused a command for another reason
+    ├── ValueConflict                          a map's value does not allow the operation; nothing was written
+    ├── ReplicaBehind (also TimeoutError)      a map's replica is not at a revision in time: wait on
+    ├── NotJoined                              a map was read before `async with` had joined it
+    ├── PoolFull                               too many jobs wait for their start; nothing was written: try later
+    ├── JobExists                              a job with this key exists already
+    ├── JobNotFound                            there is no job with this key
+    ├── JobStartFailed                         the handler refused a job, or it ended before it had started
+    ├── JobNotStarted (also TimeoutError)      the job was admitted, and has not started in time: it stays
+    ├── JobLost                                to a handler: the job has another owner, or is to end
+    ├── NoWorkers                              nobody runs the job now
+    ├── PoolMismatch                           another node runs the pool by another protocol or routing
+    ├── PoolShutDown                           the pool is shutting down: nothing was written
     ├── EmbeddedServerError                    the embedded server cannot start or run
     └── Closed                                 the object was closed before the call
 
@@ -37,15 +49,27 @@ __all__ = [
     "InvalidName",
     "InvalidOption",
     "InvalidTarget",
+    "JobExists",
+    "JobLost",
+    "JobNotFound",
+    "JobNotStarted",
+    "JobStartFailed",
+    "NoWorkers",
+    "NotJoined",
     "OutcomeUnknown",
     "PayloadTooLarge",
     "PermissionDenied",
+    "PoolFull",
+    "PoolMismatch",
+    "PoolShutDown",
     "PulsewireError",
+    "ReplicaBehind",
     "ServerError",
     "ServerFull",
     "ServerTooOld",
     "ServerUnavailable",
     "StreamFull",
+    "ValueConflict",
 ]
 
 
@@ -87,15 +111,15 @@ class InvalidOption(ConfigurationError):
 
 
 class PayloadTooLarge(PulsewireError, ValueError):
-    """An event is larger than the stream accepts. Nothing was sent."""
+    """An event or value is larger than its stream or map accepts. Nothing was written."""
 
-    def __init__(self, size: int, limit: int, where: str) -> None:
+    def __init__(self, size: int, limit: int, where: str, option: str = "max_payload") -> None:
         self.size = size
         self.limit = limit
         self.where = where
         super().__init__(
             f"{size:,} bytes are more than the {limit:,} that {where} accepts; "
-            "store large content elsewhere and send a reference, or raise max_payload"
+            f"store large content elsewhere and keep a reference here, or raise {option}"
         )
 
 
@@ -210,6 +234,135 @@ class ServerError(PulsewireError):
     def code(self) -> str:
         """The first word of the reply, such as `WRONGTYPE`."""
         return self.reply.partition(" ")[0]
+
+
+class ValueConflict(PulsewireError):
+    """The value that a key of a map holds does not allow the operation. Nothing was written."""
+
+    def __init__(self, map_name: str, key: str, operation: str, reason: str) -> None:
+        self.map_name = map_name
+        self.key = key
+        self.operation = operation
+        self.reason = reason
+        super().__init__(f"{operation} of {key!r} in map {map_name!r} is not possible: {reason}")
+
+
+class ReplicaBehind(PulsewireError, TimeoutError):
+    """A replica has not reached a revision in the time allowed. What was written stays written."""
+
+    def __init__(self, map_name: str, wanted: int, revision: int, stale_for: float) -> None:
+        self.map_name = map_name
+        self.wanted = wanted
+        self.revision = revision
+        self.stale_for = stale_for
+        super().__init__(
+            f"the replica of map {map_name!r} is at revision {revision:,}, not yet at {wanted:,}; "
+            f"it was last known to be complete {stale_for:.1f} s ago"
+        )
+
+
+class NotJoined(PulsewireError):
+    """A map was read, or waited for, outside `async with`: only there it has a replica."""
+
+    def __init__(self, map_name: str) -> None:
+        self.map_name = map_name
+        super().__init__(
+            f"map {map_name!r} has not been joined: read it within "
+            f"`async with hub.map({map_name!r}) as ...`, or ask the server with fetch()"
+        )
+
+
+class PoolFull(PulsewireError):
+    """So many jobs of the pool wait for their start that no more are admitted. Nothing was written."""
+
+    def __init__(self, pool: str, queued: int, limit: int) -> None:
+        self.pool = pool
+        self.queued = queued
+        self.limit = limit
+        super().__init__(
+            f"{queued:,} jobs of pool {pool!r} wait for their start, at most {limit:,} may; "
+            "add workers, find out why starts are slow, or raise max_queued_jobs"
+        )
+
+
+class JobExists(PulsewireError):
+    """A job with this key is there already. Nothing was written."""
+
+    def __init__(self, pool: str, key: str, owner: str) -> None:
+        self.pool = pool
+        self.key = key
+        self.owner = owner
+        where = f"at worker {owner}" if owner else "waiting for a worker"
+        super().__init__(f"pool {pool!r} has a job {key!r} already, {where}")
+
+
+class JobNotFound(PulsewireError):
+    """There is no job with this key."""
+
+    def __init__(self, pool: str, key: str) -> None:
+        self.pool = pool
+        self.key = key
+        super().__init__(f"pool {pool!r} has no job {key!r}")
+
+
+class JobStartFailed(PulsewireError):
+    """A new job was refused by its handler, or ended before its start was reported. It is not in the pool."""
+
+    def __init__(self, pool: str, key: str, reason: str) -> None:
+        self.pool = pool
+        self.key = key
+        self.reason = reason
+        super().__init__(f"job {key!r} of pool {pool!r} did not start: {reason}")
+
+
+class JobNotStarted(PulsewireError, TimeoutError):
+    """A job has not started, or ended, in the time allowed. It stays in the pool, and will."""
+
+    def __init__(self, pool: str, key: str, waited: float, state: str) -> None:
+        self.pool = pool
+        self.key = key
+        self.waited = waited
+        self.state = state
+        super().__init__(
+            f"job {key!r} of pool {pool!r} is {state} after {waited:.1f} s; it stays in the pool"
+        )
+
+
+class JobLost(PulsewireError):
+    """Told to a handler: the job has another owner by now, or is to end. Stop what you do for it."""
+
+    def __init__(self, key: str, token: int) -> None:
+        self.key = key
+        self.token = token
+        super().__init__(f"job {key!r} is no longer this worker's (token {token})")
+
+
+class NoWorkers(PulsewireError):
+    """The job has no owner now, since the pool has no worker for it."""
+
+    def __init__(self, pool: str, key: str) -> None:
+        self.pool = pool
+        self.key = key
+        super().__init__(f"job {key!r} of pool {pool!r} waits for a worker")
+
+
+class PoolMismatch(PulsewireError):
+    """The pool is run by another protocol version or routing than this node's."""
+
+    def __init__(self, pool: str, ours: str, theirs: str) -> None:
+        self.pool = pool
+        self.ours = ours
+        self.theirs = theirs
+        super().__init__(f"pool {pool!r} is run with {theirs}, this node has {ours}")
+
+
+class PoolShutDown(PulsewireError):
+    """The pool is shutting down, or has: it takes no jobs and no workers. Nothing was written."""
+
+    def __init__(self, pool: str, by: str) -> None:
+        self.pool = pool
+        self.by = by
+        super().__init__(f"pool {pool!r} is shut down (asked for by node {by})")
 
 
 class EmbeddedServerError(PulsewireError):

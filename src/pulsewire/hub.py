@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
 
 from pulsewire._core.checks import check_seconds
-from pulsewire._core.codecs import BYTES, Codec
+from pulsewire._core.codecs import BYTES, TEXT, Codec
 from pulsewire._core.hooks import NO_HOOKS, Hooks
 from pulsewire._core.ids import RequestIds
 from pulsewire._redis.connect import open_link
 from pulsewire._redis.doors import AnyClient
 from pulsewire._redis.link import Link, LinkOptions
 from pulsewire._redis.namespace import Namespace
+from pulsewire._redis.notifier import Notifier
 from pulsewire._redis.opening import ServerInfo
+from pulsewire.rmap.keys import MapKeys
+from pulsewire.rmap.map import ReplicatedMap
+from pulsewire.rmap.options import DEFAULT_MAX_VALUE, DEFAULT_STALE_AFTER, MapOptions
 from pulsewire.streaming.keys import StreamKeys
 from pulsewire.streaming.retention import DEFAULT_MAX_LEN, StreamOptions
 from pulsewire.streaming.stream import Stream
@@ -39,6 +43,7 @@ class Hub:
         self._hooks = hooks
         self._logger = logger
         self._requests = RequestIds()
+        self._notifier = Notifier(link)
 
     def __repr__(self) -> str:
         return f"<Hub at {self.url} namespace={self.namespace!r}>"
@@ -70,20 +75,30 @@ class Hub:
 
     async def streams(self) -> list[str]:
         """Names of all streams of this namespace, sorted. Scans the whole keyspace: for tools, not for hot paths."""
-        prefix = StreamKeys.name_of(self._space, "")
-        names: set[str] = set()
+        keys = await self._scan(StreamKeys.pattern(self._space), "stream")
+        names = {StreamKeys.name_of(self._space, key) for key in keys}
+        return sorted(names - {StreamKeys.name_of(self._space, "")})
+
+    async def maps(self) -> list[str]:
+        """Names of all replicated maps of this namespace, sorted. Scans the whole keyspace: for tools.
+
+        Maps that were destroyed are among them until they are forgotten (`MapInfo.is_destroyed`).
+        """
+        keys = await self._scan(MapKeys.pattern(self._space), "hash")
+        return sorted({MapKeys.name_of(self._space, key) for key in keys})
+
+    async def _scan(self, pattern: str, kind: str) -> set[str]:
+        """All keys of a pattern and type, on every server."""
+        found: set[str] = set()
         for master in self._link.masters():
             cursor: bytes | str = "0"
             while True:
-                pattern = StreamKeys.pattern(self._space)
-                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", "stream")
+                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", kind)
                 cursor, keys = await self._link.call_at(master, *command)
-                names.update(
-                    StreamKeys.name_of(self._space, key.decode(errors="replace")) for key in keys
-                )
+                found.update(key.decode(errors="replace") for key in keys)
                 if cursor == b"0":
                     break
-        return sorted(names - {prefix})
+        return found
 
     @overload
     def stream(
@@ -186,6 +201,68 @@ class Hub:
             hooks=self._hooks,
             logger=logger or self._logger.getChild("streaming"),
             requests=self._requests,
+        )
+
+    @overload
+    def map(
+        self,
+        name: str,
+        *,
+        ttl: float | None = ...,
+        sliding_ttl: float | None = ...,
+        max_value: int = ...,
+        stale_after: float = ...,
+        logger: logging.Logger | None = ...,
+    ) -> ReplicatedMap[str]: ...
+    @overload
+    def map(
+        self,
+        name: str,
+        *,
+        codec: Codec[T],
+        ttl: float | None = ...,
+        sliding_ttl: float | None = ...,
+        max_value: int = ...,
+        stale_after: float = ...,
+        logger: logging.Logger | None = ...,
+    ) -> ReplicatedMap[T]: ...
+    def map(
+        self,
+        name: str,
+        *,
+        codec: Codec[Any] = TEXT,
+        ttl: float | None = None,
+        sliding_ttl: float | None = None,
+        max_value: int = DEFAULT_MAX_VALUE,
+        stale_after: float = DEFAULT_STALE_AFTER,
+        logger: logging.Logger | None = None,
+    ) -> ReplicatedMap[Any]:
+        """A replicated map by name. Nothing is sent: join it with `async with`, or just write to it.
+
+        Args:
+            name: 1 to 512 characters, none of space, NUL, * ? [ ].
+            codec: for values: text by default, or `BYTES`, `JSON`, `typed(Model)`.
+            ttl: seconds from its creation after which the map vanishes as a whole, and every replica with it.
+            sliding_ttl: seconds from the last change after which it vanishes.
+            max_value: bytes one value may have, 1 MiB by default.
+            stale_after: seconds without proof of being complete after which `is_stale` is true; at least 1.5.
+            logger: default `pulsewire.rmap`.
+
+        Raises:
+            InvalidName, InvalidOption: something is impossible.
+        """
+        options = MapOptions(
+            ttl=ttl, sliding_ttl=sliding_ttl, max_value=max_value, stale_after=stale_after
+        )
+        return ReplicatedMap(
+            self._link,
+            self._space,
+            name,
+            codec=codec,
+            options=options,
+            notifier=self._notifier,
+            hooks=self._hooks,
+            logger=logger or self._logger.getChild("rmap"),
         )
 
 

@@ -39,7 +39,7 @@ class BytesCodec:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
         raise TypeError(
-            f"a payload is bytes, not {type(value).__name__}; for other types give the stream a codec"
+            f"bytes are needed, not {type(value).__name__}; for other types give a codec"
         )
 
     def decode(self, data: bytes) -> bytes:
@@ -55,7 +55,9 @@ class TextCodec:
     def encode(self, value: str) -> bytes:
         """UTF-8."""
         if not isinstance(value, str):
-            raise TypeError(f"a payload of this stream is str, not {type(value).__name__}")
+            raise TypeError(
+                f"a str is needed, not {type(value).__name__}; for other types give a codec"
+            )
         try:
             return value.encode()
         except UnicodeEncodeError as error:
@@ -83,7 +85,7 @@ class TypedCodec(Generic[T]):
         try:
             return self._encoder.encode(value)
         except (TypeError, msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
-            raise TypeError(f"this payload cannot be written as JSON: {error}") from error
+            raise TypeError(f"this value cannot be written as JSON: {error}") from error
 
     def decode(self, data: bytes) -> T:
         """From JSON, checked against the type."""
@@ -105,9 +107,7 @@ class PydanticCodec(Generic[T]):
     def encode(self, value: T) -> bytes:
         """JSON."""
         if not isinstance(value, self._model):
-            raise TypeError(
-                f"a payload of this stream is a {self._model.__name__}, not {type(value).__name__}"
-            )
+            raise TypeError(f"a {self._model.__name__} is needed, not {type(value).__name__}")
         return self._text_of(value).encode()
 
     @staticmethod

@@ -54,6 +54,48 @@ class Hooks:
     def group_rebuilt(self, stream: str, sink: str, position: str) -> None:
         """A consumer group had vanished and was created again at `position`."""
 
+    def map_synced(self, name: str, reason: str, seconds: float) -> None:
+        """A map's replica took a snapshot: when it was joined, or since `reason`; it took so long."""
+
+    def map_stepped_back(self, name: str, had: int, revision: int) -> None:
+        """The server's map has an earlier revision than the replica had: data was lost there. It was adopted."""
+
+    def map_expired(self, name: str) -> None:
+        """A map's time to live was over; its replica is empty."""
+
+    def map_notice_malformed(self, name: str, reason: str) -> None:
+        """A message on a map's channel was in no known format; a snapshot is taken."""
+
+    def map_value_unreadable(self, name: str, key: str, reason: str) -> None:
+        """A value of a map cannot be decoded by its codec. Reading its key raises the error."""
+
+    def map_load_unstored(self, name: str, key: str, error: BaseException) -> None:
+        """A value that `get_or_load` has loaded could not be stored; who asked has it nevertheless."""
+
+    def job_started(self, pool: str, key: str, worker: str) -> None:
+        """A job runs."""
+
+    def job_ended(self, pool: str, key: str, worker: str) -> None:
+        """A job was stopped, or came to its end by itself."""
+
+    def job_moved(self, pool: str, key: str, worker: str, to: str) -> None:
+        """A job was given to another worker, or to none (`to` is empty)."""
+
+    def job_failed(self, pool: str, key: str, worker: str, what: str, error: BaseException) -> None:
+        """A handler raised, in its start, run, stop or notify; or a stop took too long."""
+
+    def job_lost(self, pool: str, key: str, worker: str) -> None:
+        """A job that ran here turned out to be another worker's."""
+
+    def worker_joined(self, pool: str, worker: str) -> None:
+        """A worker is in the pool."""
+
+    def worker_fenced(self, pool: str, worker: str, jobs: int) -> None:
+        """A worker's lease has lapsed, or would have: so many jobs were stopped. It comes back under another id."""
+
+    def worker_buried(self, pool: str, worker: str, jobs: int) -> None:
+        """This node has cleaned up after a dead worker, and given so many jobs to others."""
+
     def loop_troubled(self, duty: str, error: BaseException, failures: int) -> None:
         """A background duty met passing trouble and will be tried again."""
 

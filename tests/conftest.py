@@ -20,13 +20,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 import pulsewire
 from pulsewire.testing import (
     ClusterGroup,
+    FaultProxy,
     SentinelGroup,
     ServerProcess,
     SingleServer,
@@ -34,6 +35,7 @@ from pulsewire.testing import (
     redis7_binary,
     wait_until,
 )
+from tests.facts import Facts, Raw
 
 # Name of a topology -> the fixture that has it.
 SHARED = {
@@ -58,6 +60,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "leaves_keys(*patterns): the test may leave keys without a TTL: those whose names, without the "
         "namespace, match one of the patterns; any if none is given. They are deleted after it.",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module's `TOPOLOGIES` are the ones its tests go through: for what is the same everywhere, two will do."""
+    chosen = getattr(metafunc.module, "TOPOLOGIES", None)
+    marked = any(
+        "topology" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
+    )
+    if chosen is not None and "topology" in metafunc.fixturenames and not marked:
+        mark = pytest.mark.parametrize("topology", chosen, indirect=True)
+        metafunc.definition.add_marker(mark)
 
 
 @pytest.fixture(scope="session")
@@ -173,6 +187,46 @@ async def hub(topology: Topology, namespace: str) -> AsyncIterator[pulsewire.Hub
     """A hub on every topology in turn, in a namespace of its own."""
     async with pulsewire.connect(topology.url, namespace=namespace) as connected:
         yield connected
+
+
+@pytest.fixture
+def raw(topology: Topology) -> Raw:
+    """Send a bare command to whoever has a key."""
+
+    async def send(key: str, *command: Any) -> Any:
+        return await (await topology.node_of(key)).command(*command)
+
+    return send
+
+
+@pytest.fixture
+def facts() -> Facts:
+    """Hooks that remember what they were told."""
+    return Facts()
+
+
+@pytest.fixture
+async def watched(topology: Topology, namespace: str, facts: Facts) -> AsyncIterator[pulsewire.Hub]:
+    """A hub beside `hub`, in the same namespace, that tells `facts`."""
+    async with pulsewire.connect(topology.url, namespace=namespace, hooks=facts) as hub:
+        yield hub
+
+
+@pytest.fixture
+async def proxy(single_server: SingleServer) -> AsyncIterator[FaultProxy]:
+    """Bad weather in front of the single server."""
+    async with FaultProxy(single_server) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def weathered(
+    proxy: FaultProxy, namespace: str, facts: Facts
+) -> AsyncIterator[pulsewire.Hub]:
+    """A hub behind the proxy. It takes a silent connection for dead after 0.3 s already."""
+    url = f"{proxy.url}?socket_timeout=0.3"
+    async with pulsewire.connect(url, namespace=namespace, hooks=facts) as hub:
+        yield hub
 
 
 # --- nothing is left behind

@@ -1,4 +1,4 @@
-"""Types of the shared fixtures, and hooks that remember every fact."""
+"""Types of the fixtures of streams, and what their tests do again and again."""
 
 from __future__ import annotations
 
@@ -6,17 +6,29 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import anyio
-import pytest
 
 import pulsewire
-from pulsewire.testing import wait_until
+from tests.facts import PATIENCE, Facts, Raw, let_pass, on_one_server, on_two_topologies
 
-on_one_server = pytest.mark.parametrize("topology", ["standalone"], indirect=True)
-"""For what is decided before anything is sent."""
-on_two_topologies = pytest.mark.parametrize("topology", ["standalone", "cluster"], indirect=True)
-"""For what waits for a grace to pass on the server's clock, which is the same everywhere."""
+__all__ = [
+    "PATIENCE",
+    "Facts",
+    "MakeStream",
+    "Pending",
+    "Raw",
+    "add_numbered",
+    "is_untouched",
+    "let_pass",
+    "names",
+    "names_in",
+    "numbers",
+    "on_one_server",
+    "on_two_topologies",
+    "rest",
+    "take",
+    "work_off",
+]
 
-Raw = Callable[..., Awaitable[Any]]
 Pending = Callable[["pulsewire.Stream[Any]", str], Awaitable[list[tuple[str, str, int, int]]]]
 
 
@@ -24,36 +36,6 @@ class MakeStream(Protocol):
     """Makes streams that are destroyed after the test."""
 
     def __call__(self, name: str = ..., **options: Any) -> pulsewire.Stream[Any]: ...
-
-
-class Facts(pulsewire.Hooks):
-    """Remembers what it is told, in order: the name of the fact and its arguments."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, tuple[Any, ...]]] = []
-
-    def of(self, fact: str) -> list[tuple[Any, ...]]:
-        """The arguments of each time this fact was told."""
-        return [arguments for name, arguments in self.told if name == fact]
-
-    def total(self, fact: str, *where: str) -> int:
-        """The counts of a fact that has the count third, of one stream and sink."""
-        return sum(arguments[2] for arguments in self.of(fact) if arguments[: len(where)] == where)
-
-
-def _remembering(fact: str) -> Callable[..., None]:
-    def remember(self: Facts, *arguments: Any, **named: Any) -> None:
-        self.told.append((fact, (*arguments, *named.values())))
-
-    return remember
-
-
-for _fact in [name for name in vars(pulsewire.Hooks) if not name.startswith("_")]:
-    setattr(Facts, _fact, _remembering(_fact))
-
-
-PATIENCE = 15.0
-"""Seconds for what should take milliseconds. Longer means it does not happen."""
 
 
 async def take(
@@ -78,16 +60,6 @@ async def rest(reader: pulsewire.Reader[Any]) -> list[pulsewire.Event[Any]]:
 def names(events: Iterable[pulsewire.Event[Any]]) -> list[str]:
     """Their names."""
     return [event.name for event in events]
-
-
-async def let_pass(hub: pulsewire.Hub, seconds: float) -> None:
-    """Return when the server's clock, which judges who is silent, has gone on by so much."""
-    start = await hub.time()
-
-    async def has_passed() -> bool:
-        return await hub.time() - start >= seconds
-
-    await wait_until(has_passed, what=f"{seconds} s have passed on the server")
 
 
 async def work_off(sink: pulsewire.Sink[Any], count: int) -> list[pulsewire.Event[Any]]:

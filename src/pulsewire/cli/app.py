@@ -10,6 +10,7 @@ import typer
 
 import pulsewire
 from pulsewire.cli import describe, render, server, stream, ticket_commands
+from pulsewire.cli import map as map_commands
 from pulsewire.cli.demo import command as demo_command
 from pulsewire.cli.options import AsJson, NamespaceOption, UrlOption
 from pulsewire.cli.running import Signals, run
@@ -23,11 +24,13 @@ app = typer.Typer(
     rich_markup_mode="rich" if sys.stderr.isatty() and sys.stdout.isatty() else None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Event streams for Python services that run on Redis or Valkey, or on nothing: the server comes along.",
+    help="Event streams and replicated maps for Python services that run on Redis or Valkey, "
+    "or on nothing: the server comes along.",
 )
 demo_command.register(app)
 app.add_typer(ticket_commands.app, name="tickets")
 app.add_typer(stream.app, name="stream")
+app.add_typer(map_commands.app, name="map")
 app.add_typer(server.app, name="server")
 
 

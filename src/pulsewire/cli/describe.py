@@ -1,16 +1,32 @@
-"""Streams and servers in words: the tables and the JSON of what `info()` tells. Reads nothing itself."""
+"""Streams, maps and servers in words: the tables and the JSON of what `info()` tells. Reads nothing itself."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 import pulsewire
 from pulsewire.cli import render
+from pulsewire.cli.map_document import Differences, value_as_data
 from pulsewire.streaming import GroupInfo
 
-__all__ = ["as_data", "event_as_data", "event_line", "server_name", "show"]
+__all__ = [
+    "as_data",
+    "change_as_data",
+    "change_line",
+    "difference_lines",
+    "differences_as_data",
+    "event_as_data",
+    "event_line",
+    "map_as_data",
+    "map_row",
+    "server_name",
+    "show",
+    "show_map",
+]
 
 
 def server_name(hub: pulsewire.Hub) -> str:
@@ -89,3 +105,88 @@ def _group_rows(group: GroupInfo) -> list[tuple[str, ...]]:
             for member in group.consumers
         ),
     ]
+
+
+# --- maps
+
+
+def map_as_data(info: pulsewire.MapInfo) -> dict[str, object]:
+    """Return what is known of a map, ready for JSON."""
+    data: dict[str, object] = msgspec.to_builtins(info)
+    return data | {"is_destroyed": info.is_destroyed}
+
+
+def map_row(info: pulsewire.MapInfo) -> tuple[str, ...]:
+    """Return what is known of a map as a row: name, keys, revision, last change, time to live, who listens."""
+    return (
+        render.readable(info.name),
+        render.how_many(info.entries),
+        render.how_many(info.revision),
+        info.last_change or "-",
+        "-" if info.ttl is None else render.how_long(info.ttl),
+        render.how_many(info.replicas),
+    )
+
+
+def show_map(info: pulsewire.MapInfo) -> None:
+    """Print what is known of a map."""
+    _, entries, revision, last_change, ttl, replicas = map_row(info)
+    render.fields(
+        {
+            "map": render.readable(info.name),
+            "key": render.readable(info.key),
+            "keys": entries,
+            "revision": revision,
+            "last change": last_change,
+            "ttl": ttl,
+            "memory": render.how_much(info.memory_bytes),
+            "replicas": replicas,
+        }
+    )
+
+
+def change_as_data(change: pulsewire.Change[bytes]) -> dict[str, object]:
+    """Return one change of a map, ready for JSON."""
+    return {
+        "kind": change.kind,
+        "key": change.key,
+        "old": value_as_data(change.old),
+        "new": value_as_data(change.new),
+        "revision": change.revision,
+    }
+
+
+def change_line(change: pulsewire.Change[bytes]) -> str:
+    """Return one change as one line: when it was seen, revision, kind, key, values."""
+    parts = [f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}", str(change.revision), change.kind]
+    if change.key is not None:
+        parts.append(render.readable(change.key))
+    if change.new is not None:
+        parts.append(render.readable(change.new))
+    if change.old is not None:
+        parts.append(f"(was {render.readable(change.old)})")
+    return "  ".join(parts)
+
+
+def difference_lines(found: Differences) -> Iterator[str]:
+    """Yield what an import would change: a line for each key that is added, changed or removed."""
+    for key in sorted(found.added.keys() | found.changed.keys() | found.removed.keys()):
+        name = render.readable(key)
+        if key in found.added:
+            yield f"+ {name}  {render.readable(found.added[key])}"
+        elif key in found.changed:
+            old, new = found.changed[key]
+            yield f"~ {name}  {render.readable(old)} -> {render.readable(new)}"
+        else:
+            yield f"- {name}  {render.readable(found.removed[key])}"
+
+
+def differences_as_data(found: Differences, *, dry_run: bool) -> dict[str, object]:
+    """Return what an import changes, ready for JSON."""
+    return {
+        "dry_run": dry_run,
+        "added": sorted(found.added),
+        "changed": sorted(found.changed),
+        "removed": sorted(found.removed),
+        "unchanged": found.unchanged,
+    }

@@ -46,7 +46,11 @@ _HINTS: tuple[tuple[type[errors.PulsewireError], str], ...] = (
     (errors.EmbeddedServerError, "Try `pulsewire server status`, or name a server with --url."),
     (errors.ServerFull, "Free memory on the server, or raise its maxmemory."),
     (errors.StreamFull, "Look at who lags: `pulsewire stream info NAME`."),
-    (errors.OutcomeUnknown, "Look before you repeat it: `pulsewire stream tail NAME`."),
+    (
+        errors.OutcomeUnknown,
+        "Look before you repeat it: `pulsewire stream tail NAME`, `pulsewire map get NAME`.",
+    ),
+    (errors.ValueConflict, "Look at what is there: `pulsewire map get NAME KEY`."),
     (errors.PayloadTooLarge, "Store large content elsewhere and send a reference."),
     (errors.DecodeError, "If other programs write this stream, read it with --plain."),
 )

@@ -1,7 +1,7 @@
 """How values look: tables and colours on a terminal, plain lines and JSON elsewhere.
 
 Whoever prints goes through here, so that a pipe or a log file never gets a control code, a frame or a wrapped line.
-Knows nothing of streams.
+Knows nothing of streams and maps.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 __all__ = [
+    "as_json",
     "columns",
     "err",
     "fail",
@@ -27,7 +29,9 @@ __all__ = [
     "is_terminal",
     "json_document",
     "json_line",
+    "note",
     "out",
+    "raw",
     "readable",
     "say",
     "table",
@@ -67,9 +71,27 @@ def warn(message: str) -> None:
     console.print(Text(f"warning: {message}", style="yellow"), soft_wrap=True)
 
 
+def note(message: str) -> None:
+    """Print a remark for people as one line on standard error, where it is in no program's way."""
+    err.print(Text(message), soft_wrap=True)
+
+
+def raw(value: bytes) -> None:
+    """Print a value and a line end: on a terminal as readable text, elsewhere byte for byte."""
+    if is_terminal():
+        say(readable(value))
+    else:
+        typer.echo(value)
+
+
+def as_json(value: object) -> str:
+    """Return one JSON document for programs."""
+    return json.dumps(value, indent=2, default=_plain_value)
+
+
 def json_document(value: object) -> None:
     """Print one JSON document for programs."""
-    out.print(Text(json.dumps(value, indent=2, default=_plain_value)), soft_wrap=True)
+    out.print(Text(as_json(value)), soft_wrap=True)
 
 
 def json_line(value: object) -> None:

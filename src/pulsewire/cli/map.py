@@ -1,0 +1,589 @@
+"""`pulsewire map`: look at replicated maps, read and write them, watch them, carry them to files and back.
+
+Values are bytes here, so whatever programs have stored can be shown. What only reads or writes single keys asks the
+server and joins nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import anyio
+import typer
+
+import pulsewire
+from pulsewire.cli import describe, files, render
+from pulsewire.cli.failures import FAILED
+from pulsewire.cli.map_document import (
+    BadDocument,
+    as_document,
+    differences,
+    read_document,
+    value_as_data,
+)
+from pulsewire.cli.options import AsJson, NamespaceOption, UrlOption
+from pulsewire.cli.running import Signals, run
+
+__all__ = ["app"]
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, help="Look at replicated maps, read and write them.")
+
+Name = Annotated[str, typer.Argument(help="The map.", metavar="NAME")]
+Key = Annotated[str, typer.Argument(help="The key.", metavar="KEY")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Condition = Annotated[
+    str | None, typer.Option("--if", help="Only if the key holds this value.", metavar="VALUE")
+]
+
+_ASKED_AT_ONCE = 20
+"""Maps that `ls` and `prune` deal with at the same time."""
+_DELETED_AT_ONCE = 500
+"""Keys that leave in one write."""
+_LARGEST_VALUE = 512 * 1024 * 1024
+"""The server's own limit: how large the values of a map may be is for its programs to say."""
+_NUMBER_IS_NO_OPTION = {"ignore_unknown_options": True}
+"""So that `-5` can be written as it is."""
+
+
+# --- looking
+
+
+@app.command("ls")
+def list_maps(
+    pattern: Annotated[str, typer.Argument(help="Names with * and ?.")] = "*",
+    *,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """List the maps, with their size, their revision and who listens; destroyed ones until `prune` forgets them."""
+
+    async def command(_: Signals) -> None:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            infos = await _infos(hub, pattern)
+        if as_json:
+            render.json_document([describe.map_as_data(info) for info in infos])
+        elif infos:
+            render.table(
+                ("map", "keys", "revision", "last change", "ttl", "replicas"),
+                [describe.map_row(info) for info in infos],
+                numbers=("keys", "revision", "ttl", "replicas"),
+            )
+        else:
+            render.say("no maps")
+
+    run(command)
+
+
+@app.command()
+def info(
+    name: Name, *, as_json: AsJson = False, url: UrlOption = None, namespace: NamespaceOption = ""
+) -> None:
+    """Show one map: its size, revision, time to live, memory, and how many connections listen to it."""
+
+    async def command(_: Signals) -> int:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            found = await _map(hub, name).info()
+        if as_json:
+            render.json_document(describe.map_as_data(found))
+        elif found.exists:
+            describe.show_map(found)
+        else:
+            return _missing(name)
+        return 0 if found.exists else FAILED
+
+    run(command)
+
+
+@app.command()
+def get(
+    name: Name,
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Which keys; none means all.", metavar="KEY")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Print values: of one key the value alone, of several or all a table. All come from one revision."""
+
+    async def command(_: Signals) -> int:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            if keys:
+                found = await _fetch(hub, name, keys)
+            else:
+                revision, found = await _whole(hub, name)
+                if not revision and not found:
+                    return _missing(name)
+        absent = [key for key in keys or () if key not in found]
+        for key in absent:
+            render.fail(
+                f"there is no key {key!r} in map {name!r}",
+                f"`pulsewire map get {name}` shows which there are.",
+            )
+        if as_json:
+            render.json_document({key: value_as_data(value) for key, value in found.items()})
+        elif keys and len(keys) == 1:
+            for value in found.values():
+                render.raw(value)
+        elif found:
+            render.table(("key", "value"), [_readable(key, found[key]) for key in sorted(found)])
+        elif not keys:
+            render.say("no keys")
+        return FAILED if absent else 0
+
+    run(command)
+
+
+@app.command()
+def watch(
+    name: Name,
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Only these keys, and resets.", metavar="KEY")
+    ] = None,
+    *,
+    initial: Annotated[
+        bool, typer.Option("--initial", help="First what is there already, as sets.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="End after so many.")
+    ] = None,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Print each change of a map as one line, until Ctrl-C. Changes that come too fast are joined per key."""
+
+    async def command(_: Signals) -> None:
+        async with (
+            pulsewire.connect(url, namespace=namespace) as hub,
+            _map(hub, name) as joined,
+        ):
+            printed = 0
+            changes = joined.changes(initial=initial)
+            if not as_json:
+                render.note(f"watching map {name!r} from revision {joined.revision:,}")
+            async for change in changes:
+                if keys and change.key is not None and change.key not in keys:
+                    continue
+                if as_json:
+                    render.json_line(describe.change_as_data(change))
+                else:
+                    render.say(describe.change_line(change))
+                printed += 1
+                if printed == limit:
+                    break
+
+    run(command)
+
+
+# --- writing
+
+
+@app.command("set")
+def set_value(
+    name: Name,
+    key: Key,
+    value: Annotated[
+        str, typer.Argument(help="The value; - reads standard input.", metavar="VALUE")
+    ],
+    *,
+    if_absent: Annotated[
+        bool, typer.Option("--if-absent", help="Only if the key is not there.")
+    ] = False,
+    test: Condition = None,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Store a value, and say what was there before."""
+    if if_absent and test is not None:
+        raise typer.BadParameter("not together with --if", param_hint="--if-absent")
+    data = sys.stdin.buffer.read() if value == "-" else value.encode()
+
+    async def command(_: Signals) -> int:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            target = _map(hub, name)
+            if if_absent:
+                updated = await target.set_if_absent(key, data)
+                old, existed = None, not updated
+            elif test is not None:
+                done = await target.test_and_set(key, test.encode(), data)
+                updated, old, existed = done.updated, done.old, done.existed
+            else:
+                old = await target.set(key, data)
+                updated, existed = True, old is not None
+        if as_json:
+            told = {"updated": updated, "existed": existed}
+            render.json_document(told if if_absent else told | {"old": value_as_data(old)})
+        elif not updated:
+            _say_unchanged("not set", key, old, existed=existed, test=test)
+        elif existed:
+            render.say(f"set {render.readable(key)}, which was {render.readable(old)}")
+        else:
+            render.say(f"set {render.readable(key)}, which was not there")
+        return 0 if updated else FAILED
+
+    run(command)
+
+
+@app.command("del")
+def delete(
+    name: Name,
+    keys: Annotated[list[str], typer.Argument(help="Which keys.", metavar="KEY")],
+    *,
+    test: Condition = None,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Remove keys."""
+    if test is not None and len(keys) > 1:
+        raise typer.BadParameter("a condition is for one key", param_hint="--if")
+
+    async def command(_: Signals) -> int:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            target = _map(hub, name)
+            if test is not None:
+                done = await target.test_and_delete(keys[0], test.encode())
+                deleted = [keys[0]] if done.deleted else []
+                if not done.deleted and not as_json:
+                    _say_unchanged(
+                        "not deleted", keys[0], done.old, existed=done.existed, test=test
+                    )
+                    return FAILED
+            else:
+                before = await _for_each(dict.fromkeys(keys), target.delete, _DELETED_AT_ONCE)
+                deleted = [key for key, old in before.items() if old is not None]
+        if as_json:
+            render.json_document({"deleted": deleted})
+        else:
+            render.say(f"deleted {len(deleted):,} of {len(keys):,} keys")
+        return 0 if len(deleted) == len(keys) else FAILED
+
+    run(command)
+
+
+@app.command(context_settings=_NUMBER_IS_NO_OPTION)
+def inc(
+    name: Name,
+    key: Key,
+    by: Annotated[int, typer.Argument(help="How much, also below 0.", metavar="BY")] = 1,
+    *,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Add to a whole number, and print what it is now."""
+
+    async def command(_: Signals) -> None:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            number = await _map(hub, name).inc(key, by)
+        if as_json:
+            render.json_document({"value": number})
+        else:
+            render.say(str(number))
+
+    run(command)
+
+
+@app.command()
+def append(
+    name: Name,
+    key: Key,
+    items: Annotated[list[str], typer.Argument(help="What to append.", metavar="ITEM")],
+    *,
+    unique: Annotated[
+        bool, typer.Option("--unique", help="Only items that are not in the list yet.")
+    ] = False,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Append to a list, and print it, one item a line."""
+
+    async def command(_: Signals) -> None:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            target = _map(hub, name)
+            write = target.append_unique_values if unique else target.append_values
+            found = await write(key, *items)
+        _show_list(found, as_json=as_json)
+
+    run(command)
+
+
+@app.command()
+def remove(
+    name: Name,
+    key: Key,
+    items: Annotated[list[str], typer.Argument(help="What to remove.", metavar="ITEM")],
+    *,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Remove items from a list, and print what is left. An empty list goes with its key."""
+
+    async def command(_: Signals) -> int:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            done = await _map(hub, name).remove_values(key, *items)
+        _show_list(done.values, as_json=as_json)
+        if not done.removed:
+            render.fail(
+                f"nothing was removed: {key!r} of map {name!r} has none of these items",
+                f"`pulsewire map get {name} {key}` shows what it has.",
+            )
+        return 0 if done.removed else FAILED
+
+    run(command)
+
+
+# --- files
+
+
+@app.command("export")
+def export_map(
+    name: Name,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            show_default="standard output",
+            help="Write to this file.",
+            metavar="FILE",
+        ),
+    ] = None,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Write a whole map, of one revision, as a JSON document. Values that are no text become base64."""
+
+    async def command(_: Signals) -> int:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            revision, entries = await _whole(hub, name)
+        if not revision and not entries:
+            return _missing(name)
+        document = as_document(name, revision, entries)
+        if output is None:
+            render.json_document(document)
+            return 0
+        try:
+            files.write_whole(output, render.as_json(document) + "\n")
+        except OSError as error:
+            render.fail(f"{output} cannot be written: {error.strerror}", "Name another file.")
+            return FAILED
+        render.say(f"exported {len(entries):,} keys at revision {revision:,} to {output}")
+        return 0
+
+    run(command)
+
+
+@app.command("import")
+def import_map(
+    name: Name,
+    file: Annotated[
+        Path,
+        typer.Argument(help="What `export` has written; - reads standard input.", metavar="FILE"),
+    ],
+    *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also remove keys that are not in the file.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change.")
+    ] = False,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Make a map hold what a file says. Only what differs is written.
+
+    The whole file is checked before anything is written. Each key is then a change of its own: readers may see some
+    of them before others, and what an interrupted import has not reached, the next one does.
+    """
+    wanted = _read(file)
+
+    async def command(_: Signals) -> None:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            _revision, now = await _whole(hub, name)
+            found = differences(now, wanted, replace=replace)
+            if not dry_run:
+                target = _map(hub, name)
+                await target.set_many(found.to_set)
+                await _for_each(found.removed, target.delete, _DELETED_AT_ONCE)
+        if as_json:
+            render.json_document(describe.differences_as_data(found, dry_run=dry_run))
+            return
+        if dry_run:
+            for line in describe.difference_lines(found):
+                render.say(line)
+        counts = (
+            f"{len(found.added):,} added, {len(found.changed):,} changed, "
+            f"{len(found.removed):,} removed, {found.unchanged:,} unchanged"
+        )
+        render.say(f"would be: {counts}" if dry_run else counts)
+
+    run(command)
+
+
+# --- removing
+
+
+@app.command()
+def reset(
+    name: Name, *, yes: Yes = False, url: UrlOption = None, namespace: NamespaceOption = ""
+) -> None:
+    """Remove all keys of a map, and its time to live until a program that knows of one writes again."""
+    _ask(f"Remove all keys of map {name!r}?", "this removes all keys: add --yes", yes=yes)
+
+    async def command(_: Signals) -> None:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            await _map(hub, name).reset()
+        render.say(f"reset map {name!r}")
+
+    run(command)
+
+
+@app.command()
+def rm(
+    name: Name, *, yes: Yes = False, url: UrlOption = None, namespace: NamespaceOption = ""
+) -> None:
+    """Destroy a map. Its revision stays, so that it can go on if the map is used again: see `prune`."""
+    _ask(f"Destroy map {name!r}, with all its keys?", "this destroys the map: add --yes", yes=yes)
+
+    async def command(_: Signals) -> int:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            target = _map(hub, name)
+            found = await target.info()
+            if not found.exists or found.is_destroyed:
+                return _missing(name)
+            await target.destroy()
+        render.say(f"destroyed map {name!r}")
+        return 0
+
+    run(command)
+
+
+@app.command()
+def prune(
+    pattern: Annotated[str, typer.Argument(help="Names with * and ?.")] = "*",
+    *,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Forget the revisions of destroyed maps that nobody listens to."""
+
+    async def command(_: Signals) -> None:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            destroyed = [info.name for info in await _infos(hub, pattern) if info.is_destroyed]
+            done = await _for_each(destroyed, lambda name: _map(hub, name).forget())
+        forgotten = [name for name in destroyed if done[name]]
+        kept = [name for name in destroyed if not done[name]]
+        if as_json:
+            render.json_document({"forgotten": forgotten, "kept": kept})
+            return
+        for name in forgotten:
+            render.say(f"forgot {render.readable(name)}")
+        for name in kept:
+            render.say(f"kept {render.readable(name)}: somebody listens to it")
+        if not destroyed:
+            render.say("no destroyed maps")
+
+    run(command)
+
+
+# --- shared by several
+
+
+def _map(hub: pulsewire.Hub, name: str) -> pulsewire.ReplicatedMap[bytes]:
+    return hub.map(name, codec=pulsewire.BYTES, max_value=_LARGEST_VALUE)
+
+
+async def _whole(hub: pulsewire.Hub, name: str) -> tuple[int, dict[str, bytes]]:
+    """Revision and content of a map; 0 and nothing where there is none."""
+    async with _map(hub, name) as joined:
+        return joined.revision, joined.snapshot()
+
+
+async def _fetch(hub: pulsewire.Hub, name: str, keys: list[str]) -> dict[str, bytes]:
+    if len(keys) > 1:  # of one revision
+        _, entries = await _whole(hub, name)
+        return {key: entries[key] for key in keys if key in entries}
+    value = await _map(hub, name).fetch(keys[0])
+    return {} if value is None else {keys[0]: value}
+
+
+async def _infos(hub: pulsewire.Hub, pattern: str) -> list[pulsewire.MapInfo]:
+    names = [name for name in await hub.maps() if fnmatchcase(name, pattern)]
+    found = await _for_each(names, lambda name: _map(hub, name).info())
+    return [found[name] for name in names if found[name].exists]
+
+
+async def _for_each(
+    names: Iterable[str], do: Callable[[str], Awaitable[T]], at_once: int = _ASKED_AT_ONCE
+) -> dict[str, T]:
+    """Do something for each name, several at a time; what came of it."""
+    done: dict[str, T] = {}
+    limiter = anyio.CapacityLimiter(at_once)
+
+    async def do_one(name: str) -> None:
+        async with limiter:
+            done[name] = await do(name)
+
+    async with anyio.create_task_group() as doing:
+        for name in names:
+            doing.start_soon(do_one, name)
+    return done
+
+
+def _missing(name: str) -> int:
+    render.fail(f"there is no map {name!r}", "`pulsewire map ls` shows which there are.")
+    return FAILED
+
+
+def _readable(key: str, value: bytes) -> tuple[str, str]:
+    return render.readable(key), render.readable(value)
+
+
+def _show_list(items: list[str], *, as_json: bool) -> None:
+    if as_json:
+        render.json_document(items)
+        return
+    for item in items:
+        render.say(render.readable(item))
+
+
+def _say_unchanged(
+    what: str, key: str, old: bytes | None, *, existed: bool, test: str | None
+) -> None:
+    if not existed:
+        render.fail(f"{what}: there is no key {key!r}")
+    elif test is None:
+        render.fail(f"{what}: the key {key!r} is there already")
+    else:
+        render.fail(f"{what}: {key!r} holds {render.readable(old)}, not {test!r}")
+
+
+def _ask(question: str, refusal: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(refusal, param_hint="NAME")
+    typer.confirm(question, abort=True)
+
+
+def _read(file: Path) -> dict[str, bytes]:
+    try:
+        return read_document(files.read_text(file))
+    except BadDocument as error:
+        raise typer.BadParameter(f"{file}: {error}", param_hint="FILE") from error

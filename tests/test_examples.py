@@ -49,9 +49,14 @@ EXPECTED: dict[str, list[str]] = {
         r"grace: basket address payment receipt",
         r"handled at the same time: [234]",
     ],
+    "distributed_cache": [
+        r"100 requests here: 1 query",
+        r"Ada there: still 1 query",
+        r"Ada Lovelace there: 2 queries",
+    ],
 }
 IN_ANY_ORDER: dict[str, list[str]] = {
-    # Two sinks, or two streams, are not ordered between each other.
+    # Two sinks, two streams, or the services of a fleet, are not ordered between each other.
     "fan_out": [
         f"{sink}: {user}"
         for sink in ("analytics", "notifications")
@@ -67,6 +72,21 @@ IN_ANY_ORDER: dict[str, list[str]] = {
         "delivery 1 of '20.00'",
         *(f"delivery {number} of 'a lot'" for number in (1, 2, 3)),
         "put aside: payment 'a lot'",
+    ],
+    "feature_flags": [
+        line
+        for service in ("web-1", "web-2", "worker-1")
+        for line in (
+            f"{service} starts with the old form",
+            f"{service}: signup.new-form was off, now the new form",
+        )
+    ],
+    "rate_limit": [*(f"web-{number}: 10 requests" for number in (1, 2, 3)), "allowed 20 of 30"],
+    "service_state": [
+        "serving: api-1.internal:8080 api-2.internal:8080",
+        "api-1 drains",
+        "api-2 drains",
+        "nobody serves any more",
     ],
 }
 TICKETS = {"tickets_publish", "tickets_consume"}

@@ -1,26 +1,38 @@
-"""The rights that the production page names are enough for streams, on one server and on a cluster."""
+"""The rights that the production page names are enough for streams and for maps, on one server and on a cluster."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 import pulsewire
-from pulsewire.testing import ClusterGroup, SingleServer
+from pulsewire.testing import ClusterGroup, ServerProcess, SingleServer, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "production.md"
 
 
-def recipe() -> list[str]:
-    """The rules of the page, as it prints them."""
+def recipe(what: str) -> list[str]:
+    """The rules of the page for streams, or for maps, as it prints them."""
     text = PAGE.read_text(encoding="utf-8")
-    streams = re.search(r"for streams: `([^`]*)`", text)
+    rights = re.search(f"for {what}: `([^`]*)`", text)
     cluster = re.search(r"On a cluster, `([^`]*)`", text)
-    assert streams is not None
+    assert rights is not None
     assert cluster is not None
-    return [*streams[1].split(), *cluster[1].split()]
+    return [*rights[1].split(), *cluster[1].split()]
+
+
+async def limit_to(servers: Iterable[ServerProcess], *rules: str) -> None:
+    """Make the user `shop`, limited to its prefix."""
+    for server in servers:
+        await server.command("ACL", "SETUSER", "shop", "on", ">pw", "~shop:*", *rules)
+
+
+def as_shop(url: str) -> str:
+    """The URL with the limited user."""
+    return url.replace("://", "://shop:pw@")
 
 
 async def use_streams(url: str) -> None:
@@ -51,19 +63,92 @@ async def use_streams(url: str) -> None:
         assert await brief.destroy()
 
 
-async def test_rights_of_the_page_suffice_on_one_server(fresh_server: SingleServer) -> None:
+async def use_maps(url: str) -> None:
+    """Everything that a program does with a map."""
+    async with pulsewire.connect(url, namespace="shop") as hub:
+        flags, brief = hub.map("flags"), hub.map("brief", sliding_ttl=60.0)
+        async with flags, brief:
+            await flags.set_and_wait("beta", "on")
+            assert await flags.inc("visits") == 1
+            assert await flags.append_unique_values("groups", "eu", "us") == ["eu", "us"]
+            assert await flags.remove_values("groups", "eu", "us")
+            assert await flags.test_and_set("beta", "on", "off")
+            assert await flags.delete("visits") == "1"
+            assert await flags.fetch("beta") == "off"
+            await brief.set_and_wait("a", "1")
+            info = await brief.info()
+            assert (info.entries, info.replicas, info.memory_bytes) == (1, 1, None)
+            many = {f"key:{number}": "" for number in range(100)}  # so that records are tidied up
+            await flags.set_many(many)
+            await wait_until(lambda: flags.keys() >= many.keys(), what="all keys have come")
+            await wait_until(lambda: flags.stale_for < 0.2, what="the revision was compared")
+            with pytest.raises(pulsewire.PermissionDenied, match="SCAN"):
+                await hub.maps()
+            await flags.reset()
+            await flags.destroy()
+            await brief.destroy()
+            assert flags.statistics().cuts == 0
+        assert await flags.forget()
+        assert await brief.forget()
+
+
+USES = {"streams": use_streams, "maps": use_maps}
+CHANNELS: dict[str, list[str]] = {"streams": [], "maps": ["&shop:*"]}
+
+
+@pytest.mark.parametrize("what", USES)
+async def test_rights_of_the_page_suffice_on_one_server(
+    fresh_server: SingleServer, what: str
+) -> None:
     """A user limited to its prefix, without administration, INFO, KEYS or CONFIG."""
-    await fresh_server.command("ACL", "SETUSER", "shop", "on", ">pw", "~shop:*", *recipe())
-    await use_streams(fresh_server.url.replace("://", "://shop:pw@"))
+    await limit_to([fresh_server], *CHANNELS[what], *recipe(what))
+    await USES[what](as_shop(fresh_server.url))
 
 
-async def test_rights_of_the_page_suffice_on_a_cluster(cluster_group: ClusterGroup) -> None:
+@pytest.mark.parametrize("what", USES)
+async def test_rights_of_the_page_suffice_on_a_cluster(
+    cluster_group: ClusterGroup, what: str
+) -> None:
     """The same with slots."""
     nodes = list(await cluster_group.masters())
-    for node in nodes:
-        await node.command("ACL", "SETUSER", "shop", "on", ">pw", "~shop:*", *recipe())
+    await limit_to(nodes, *CHANNELS[what], *recipe(what))
     try:
-        await use_streams(cluster_group.url.replace("://", "://shop:pw@"))
+        await USES[what](as_shop(cluster_group.url))
     finally:
         for node in nodes:
             await node.command("ACL", "DELUSER", "shop")
+
+
+async def test_map_without_its_channel_is_refused_as_a_whole(fresh_server: SingleServer) -> None:
+    """Who may not listen cannot join; who may not publish has written nothing."""
+    await limit_to([fresh_server], *recipe("maps"), "resetchannels")
+    async with pulsewire.connect(as_shop(fresh_server.url), namespace="shop") as hub:
+        flags = hub.map("flags")
+        with pytest.raises(pulsewire.PermissionDenied, match="SUBSCRIBE"):
+            await flags.__aenter__()
+        flags = hub.map("flags")
+        with pytest.raises(pulsewire.PermissionDenied):
+            await flags.set("beta", "on")
+        with pytest.raises(pulsewire.PermissionDenied):
+            await flags.inc("visits")
+        with pytest.raises(pulsewire.PermissionDenied):
+            await flags.append_values("groups", "eu")
+        assert not (await flags.info()).exists
+
+
+async def test_rights_to_read_maps_suffice_to_join_one(fresh_server: SingleServer) -> None:
+    """The page's rules for programs that never write."""
+    text = re.search(r"only read maps, give it `([^`]*)`", PAGE.read_text(encoding="utf-8"))
+    assert text is not None
+    await fresh_server.command(
+        *("ACL", "SETUSER", "shop", "on", ">pw", "%R~shop:*", "&shop:*", *text[1].split())
+    )
+    async with pulsewire.connect(fresh_server.url, namespace="shop") as hub:
+        await hub.map("flags").set("beta", "on")
+    async with pulsewire.connect(as_shop(fresh_server.url), namespace="shop") as hub:
+        async with hub.map("flags") as flags:
+            assert flags["beta"] == "on"
+            await wait_until(lambda: flags.stale_for < 0.2, what="the revision was compared")
+            with pytest.raises(pulsewire.PermissionDenied):
+                await flags.set("beta", "off")
+        assert await flags.fetch("beta") == "on"

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: parse, run, report. What is measured stands in `streams`."""
+"""`python -m benchmarks`: parse, run, report. What is measured stands in `streams` and `maps`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import environment, golang, streams
+from benchmarks import environment, golang, maps, streams
 from benchmarks.plan import FULL, SHORT, Form
 from benchmarks.plan import Path as BenchmarkPath
 from benchmarks.report import Report
 from benchmarks.server import private_server
 from benchmarks.session import Session
 
-ALL_PATHS = streams.PATHS
+ALL_PATHS = (*streams.PATHS, *maps.PATHS)
 PLAIN_WIDTH = 120
 """Line length where there is no terminal, so that the tables stay whole in a log."""
 CACHE = Path(".cache") / "bench"
@@ -30,10 +30,18 @@ def parse() -> argparse.Namespace:
     )
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument(
-        "--short", dest="form", action="store_const", const=SHORT, help="under 3 minutes (default)"
+        "--short",
+        dest="form",
+        action="store_const",
+        const=SHORT,
+        help="3 rounds, about 4 minutes (default)",
     )
     forms.add_argument(
-        "--full", dest="form", action="store_const", const=FULL, help="under 10 minutes"
+        "--full",
+        dest="form",
+        action="store_const",
+        const=FULL,
+        help="5 rounds, each of them longer",
     )
     parser.set_defaults(form=SHORT)
     parser.add_argument(
@@ -54,8 +62,9 @@ def run(form: Form, paths: list[BenchmarkPath], cache: Path, console: Console) -
     """Measure the paths and collect what was found."""
     begin = time.monotonic()
     go = golang.build(cache)
-    if go.missing:
-        console.print(go.missing, style="yellow", markup=False)
+    for program, peer in go.items():
+        if peer.missing:
+            console.print(f"{program} is left out: {peer.missing}", style="yellow", markup=False)
     with private_server() as server, _progress(console) as progress:
         session = Session(server, form, go)
         task = progress.add_task("", total=session.steps(paths))

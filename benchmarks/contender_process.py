@@ -12,11 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from select import select
 from typing import Any, Final, Self
 
+from benchmarks.golang import GoPeer
 from benchmarks.plan import Program
 
 START_SECONDS: Final = 30.0
@@ -42,6 +44,7 @@ class Outcome:
     seconds: float
     cpu_seconds: float
     samples_ms: tuple[float, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class ContenderProcess:
@@ -95,6 +98,7 @@ class ContenderProcess:
             float(line["seconds"]),
             float(line["cpu_seconds"]),
             tuple(line.get("samples_ms") or ()),
+            line.get("figures") or {},
         )
 
     def _line(self, seconds: float) -> dict[str, Any]:
@@ -126,10 +130,10 @@ class ContenderProcess:
         return next((line for line in reversed(said) if line), "it ended without a word")
 
 
-def command_of(program: Program, go_binary: Path | None) -> list[str]:
+def command_of(program: Program, go: Mapping[Program, GoPeer]) -> list[str]:
     """How a program is started."""
-    if program is Program.GO:
-        if go_binary is None:
-            raise ContenderFailed("not built")
-        return [str(go_binary)]
+    if peer := go.get(program):
+        if peer.binary is None:
+            raise ContenderFailed(peer.missing)
+        return [str(peer.binary)]
     return [sys.executable, "-m", MODULES[program]]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import sysconfig
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Final
 
 from benchmarks.golang import GoPeer
+from benchmarks.plan import Program
 from benchmarks.server import Server
 
 PACKAGES: Final = ("pulsewire", "redis", "hiredis", "uvloop", "anyio")
 
 
-def describe(server: Server, go: GoPeer) -> dict[str, str]:
+def describe(server: Server, go: Mapping[Program, GoPeer]) -> dict[str, str]:
     """Everything a reader needs to compare the figures with others."""
     found = {
         "server": f"{server.version}, TCP on loopback, no persistence",
@@ -24,7 +26,8 @@ def describe(server: Server, go: GoPeer) -> dict[str, str]:
     }
     for package in PACKAGES:
         found[package] = package_version(package)
-    found["Go peer"] = go.versions or go.missing
+    for program, peer in go.items():
+        found[program] = peer.versions or f"left out: {peer.missing}"
     found["machine"] = f"{platform.system()} {platform.machine()}, {cores()}"
     return found
 

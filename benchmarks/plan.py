@@ -1,6 +1,6 @@
 """The words of a benchmark: path, contender, target, form.
 
-A block (streams, later maps, pools, tasks) describes its paths with these; `session` runs them and
+A block (streams, maps, later pools and tasks) describes its paths with these; `session` runs them and
 `results` judges them. Nothing here touches a server or a process.
 """
 
@@ -21,6 +21,7 @@ class Program(StrEnum):
     PLAIN = "redis-py"
     PROBE = "bare probe"
     GO = "Go"
+    GO_PULSE = "Go Pulse"
 
 
 class Shape(StrEnum):
@@ -34,6 +35,14 @@ class Shape(StrEnum):
     """Two processes: one publishes now and then, the other measures how old the events are."""
     SPACED = "spaced"
     """One process acts now and then and times each act."""
+    HEAR = "hear"
+    """Two processes: one publishes at an even pace, the other takes in what it hears."""
+    LOCAL = "local"
+    """One process reads from its own memory."""
+    REMOTE = "remote"
+    """One process reads from the server, one read after the other."""
+    FLEET = "fleet"
+    """Several processes that each follow many maps in which nothing happens."""
     IDLE = "idle"
     """One process that does nothing while the server counts its commands."""
 
@@ -46,7 +55,15 @@ class Measure(StrEnum):
     SERVER_US = "server_us"
     P50_MS = "p50_ms"
     P99_MS = "p99_ms"
+    NS = "nanoseconds"
     COMMANDS = "commands_per_second"
+    JOIN_MS = "join_ms"
+    PSS_MIB = "pss_mib"
+    """Memory that one process gained by it; pages shared with others count in part."""
+    SERVER_MIB = "server_mib"
+    CLIENT_MINUTE = "client_cpu_s_per_minute"
+    """Of one process."""
+    SERVER_MINUTE = "server_cpu_s_per_minute"
     FOREIGN = "foreign_share"
     """Share of the machine that others used meanwhile; tells how far to trust the rest."""
 
@@ -61,7 +78,11 @@ class Contender:
     shape: Shape
     options: Mapping[str, str | int] = field(default_factory=dict)
     events: int = 0
-    """For `DRAIN`: how many, chosen so that a run takes about a second; rates do not depend on it."""
+    """For `DRAIN` and `HEAR`: how many, for about a second; what is measured does not depend on it."""
+    sender: str = "publish"
+    """For `PAIR` and `HEAR`: the role of the other process."""
+    processes: int = 1
+    """For `FLEET`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +110,8 @@ class Path:
     targets: tuple[Target, ...]
     ours: str
     """The contender that the others are compared with in the table."""
+    note: str = ""
+    """What one has to know to read the table."""
 
 
 @dataclass(frozen=True, slots=True)

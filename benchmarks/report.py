@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.plan import Form, Measure, Program
@@ -15,10 +16,26 @@ from benchmarks.results import Figure, PathResult, Row, Verdict, noise_report
 SCHEMA: Final = 1
 """Version of the JSON result."""
 
+COSTS: Final = {
+    Measure.CLIENT_US: "client µs",
+    Measure.SERVER_US: "server µs",
+    Measure.PSS_MIB: "process MiB",
+    Measure.SERVER_MIB: "server MiB",
+    Measure.JOIN_MS: "join, ms",
+    Measure.CLIENT_MINUTE: "process CPU s/min",
+    Measure.SERVER_MINUTE: "server CPU s/min",
+}
+"""Figures without a range, and the head of their column."""
 GO_NOTE: Final = (
     "Go is a program of this repository (benchmarks/go) that sends Go Pulse's commands through"
     " go-redis, the client of Go Pulse. It is not Go Pulse, whose upkeep of a sink it leaves out."
 )
+
+PULSE_NOTE: Final = (
+    "Go Pulse is Go Pulse itself: benchmarks/go/rmap.go, built against a checkout that"
+    " PULSEWIRE_GO_PULSE names."
+)
+NOTES: Final = {Program.GO: GO_NOTE, Program.GO_PULSE: PULSE_NOTE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +65,8 @@ class Report:
                 console.print(_rich_table(result))
             else:
                 console.print(result.path.title, style="italic")
+            if result.path.note:
+                console.print(f"  {result.path.note}", markup=False, highlight=False)
             for verdict in result.verdicts():
                 style = {True: "green", False: "red", None: "yellow"}[verdict.is_met]
                 console.print(f"  {_verdict_text(verdict)}", style=style, markup=False)
@@ -69,6 +88,8 @@ class Report:
             lines += [f"## {result.path.title[0].upper()}{result.path.title[1:]}", ""]
             if cells := _cells(result):
                 lines += [*_markdown_table(_header(result), cells), ""]
+            if result.path.note:
+                lines += [result.path.note, ""]
             lines += [f"* {_verdict_text(verdict)}" for verdict in result.verdicts()]
             lines += [
                 f"* {row.label} is left out: {row.failure}"
@@ -95,14 +116,14 @@ class Report:
         ]
 
     def _footnotes(self) -> list[str]:
-        has_go = any(
-            result.rows[contender.label].samples
+        measured = {
+            contender.program
             for result in self.results
             for contender in result.path.contenders
-            if contender.program is Program.GO
-        )
+            if result.rows[contender.label].samples
+        }
         notes = [noise_report(self.results), f"The run took {self.seconds:.0f} s."]
-        return [GO_NOTE, *notes] if has_go else notes
+        return [note for program, note in NOTES.items() if program in measured] + notes
 
 
 def _path_json(result: PathResult) -> dict[str, Any]:
@@ -137,13 +158,18 @@ def _has(result: PathResult, measure: Measure) -> bool:
 
 
 def _main_measures(result: PathResult) -> list[Measure]:
-    main = (Measure.RATE, Measure.P50_MS, Measure.P99_MS, Measure.COMMANDS)
+    main = (Measure.RATE, Measure.NS, Measure.P50_MS, Measure.P99_MS, Measure.COMMANDS)
     return [measure for measure in main if _has(result, measure)]
+
+
+def _costs(result: PathResult) -> list[Measure]:
+    return [measure for measure in COSTS if _has(result, measure)]
 
 
 def _header(result: PathResult) -> list[str]:
     names = {
         Measure.RATE: result.path.unit,
+        Measure.NS: result.path.unit,
         Measure.P50_MS: "p50, ms",
         Measure.P99_MS: "p99, ms",
         Measure.COMMANDS: result.path.unit,
@@ -151,8 +177,7 @@ def _header(result: PathResult) -> list[str]:
     header = [""]
     for measure in _main_measures(result):
         header += [names[measure], "lowest to highest"]
-    if _has(result, Measure.CLIENT_US):
-        header += ["client µs", "server µs"]
+    header += [COSTS[measure] for measure in _costs(result)]
     if _has(result, Measure.RATE):
         header.append("pulsewire is")
     return header
@@ -166,8 +191,7 @@ def _row_cells(result: PathResult, row: Row) -> list[str]:
     cells = [row.label]
     for measure in _main_measures(result):
         cells += _figure_cells(row.figure(measure), row)
-    if _has(result, Measure.CLIENT_US):
-        cells += [_number(row.median(Measure.CLIENT_US)), _number(row.median(Measure.SERVER_US))]
+    cells += [_number(row.median(measure)) for measure in _costs(result)]
     if _has(result, Measure.RATE):
         ratio = result.ratio(row.label, Measure.RATE)
         is_ours = row.label == result.path.ours
@@ -208,7 +232,7 @@ def _rich_table(result: PathResult) -> Table:
     for index, name in enumerate(_header(result)):
         table.add_column(name, justify="right" if index else "left")
     for cells in _cells(result):
-        table.add_row(*cells)
+        table.add_row(*map(escape, cells))
     return table
 
 

@@ -53,7 +53,7 @@ class Row:
     @property
     def is_noisy(self) -> bool:
         """Whether the rounds of the main measure differ too much to compare small differences."""
-        for measure in (Measure.RATE, Measure.P50_MS):
+        for measure in (Measure.RATE, Measure.NS, Measure.P50_MS):
             if figure := self.figure(measure):
                 return figure.spread > NOISY_SPREAD
         return False

@@ -24,6 +24,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 START_SECONDS: Final = 10.0
 LOAD_BATCH: Final = 1000
+FREE_SECONDS: Final = 5.0
+"""Deleting goes on in the background, for at most so long."""
 
 
 def find_binary() -> str:
@@ -85,6 +87,20 @@ class Server:
                     reader.feed(connection.recv(65536))
                     while reader.gets() is not False:
                         batch -= 1
+
+    def load_map(self, key: str, keys: int, value: bytes) -> None:
+        """Fill a map with equal values."""
+        fields: dict[Any, Any] = {f"key-{index}": value for index in range(keys)}
+        self.client.hset(key, mapping={**fields, "=rev": keys, "=kind": "set"})
+
+    def memory_bytes(self) -> int:
+        """Memory that the server uses, for data and for its clients, once it has freed what was deleted."""
+        deadline = time.monotonic() + FREE_SECONDS
+        while (memory := self.info("memory")).get("lazyfree_pending_objects"):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        return int(memory["used_memory"])
 
     def pending(self, key: str) -> int:
         """Events that some group of the stream was given and did not acknowledge."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path as FilePath
+from statistics import median
 from typing import Final
 
 from benchmarks.contender_process import (
@@ -21,9 +22,9 @@ from benchmarks.contender_process import (
     Outcome,
     command_of,
 )
-from benchmarks.contenders.contract import EVENT_NAME
+from benchmarks.contenders.contract import EVENT_NAME, MAP_KEYS, content_of
 from benchmarks.golang import GoPeer
-from benchmarks.plan import PAYLOAD_BYTES, Contender, Form, Measure, Path, Shape
+from benchmarks.plan import PAYLOAD_BYTES, Contender, Form, Measure, Path, Program, Shape
 from benchmarks.results import PathResult, Row, Sample, percentile
 from benchmarks.server import Server
 
@@ -31,6 +32,8 @@ RUN_SECONDS: Final = 60.0
 """A contender that takes longer than this has failed."""
 SETTLE_SECONDS: Final = 1.0
 """An idle process may still be finishing its start."""
+COUNTED: Final = (Shape.IDLE, Shape.FLEET)
+"""Shapes that one round is enough for."""
 CORES: Final = os.cpu_count() or 1
 
 
@@ -60,10 +63,20 @@ def machine_seconds() -> float | None:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def _ran(before: Mapping[str, int], after: Mapping[str, int]) -> int:
+    """How many commands ran between two counts."""
+    # The session itself has asked for INFO; nobody else on this server does.
+    return sum(
+        count - before.get(name, 0)
+        for name, count in after.items()
+        if name.partition("|")[0] != "info"
+    )
+
+
 class Session:
     """Measures paths on one server."""
 
-    def __init__(self, server: Server, form: Form, go: GoPeer) -> None:
+    def __init__(self, server: Server, form: Form, go: Mapping[Program, GoPeer]) -> None:
         self._server = server
         self._form = form
         self._go = go
@@ -88,7 +101,7 @@ class Session:
 
     def rounds_of(self, path: Path) -> int:
         """How often each contender of the path runs; counting commands needs no repetition."""
-        counted = all(contender.shape is Shape.IDLE for contender in path.contenders)
+        counted = all(contender.shape in COUNTED for contender in path.contenders)
         return 1 if counted else self._form.rounds
 
     def steps(self, paths: Sequence[Path]) -> int:
@@ -104,11 +117,23 @@ class Session:
                 return self._drain(contender)
             case Shape.PAIR | Shape.SPACED:
                 return self._latency(contender)
+            case Shape.HEAR:
+                return self._hear(contender)
+            case Shape.LOCAL | Shape.REMOTE:
+                return self._read(contender)
+            case Shape.FLEET:
+                return self._fleet(contender)
             case Shape.IDLE:
                 return self._idle(contender)
 
     def _start(
-        self, contender: Contender, stream: str, *, role: str = "", events: int = 0
+        self,
+        contender: Contender,
+        stream: str,
+        *,
+        program: Program | None = None,
+        role: str = "",
+        events: int = 0,
     ) -> ContenderProcess:
         arguments: dict[str, str | int | float] = {
             "url": self._server.url,
@@ -123,7 +148,7 @@ class Session:
         command = [role or contender.role]
         for name, value in arguments.items():
             command += [f"--{name}", str(value)]
-        return ContenderProcess(command_of(contender.program, self._go.binary), command)
+        return ContenderProcess(command_of(program or contender.program, self._go), command)
 
     def _load(self, contender: Contender) -> Sample:
         stream = f"bench-load-{self._run}"
@@ -133,8 +158,19 @@ class Session:
             process.signal()
             outcome = process.outcome(RUN_SECONDS)
             sample = self._costs(before, outcome, outcome.cpu_seconds)
-        self._server.client.delete(f"pulse:stream:{stream}")
+        self._remove(stream)
         return sample
+
+    def _remove(self, name: str) -> None:
+        """What a contender has left of its stream or map."""
+        self._server.client.delete(f"pulse:stream:{name}", content_of(name))
+
+    def _read(self, contender: Contender) -> Sample:
+        found = dict(self._load(contender))
+        found[Measure.NS] = 1e9 / found.pop(Measure.RATE)
+        if contender.shape is Shape.LOCAL:  # the server has no part in it
+            del found[Measure.CLIENT_US], found[Measure.SERVER_US]
+        return found
 
     def _drain(self, contender: Contender) -> Sample:
         events = int(contender.events * self._form.drain_scale)
@@ -166,7 +202,7 @@ class Session:
             sender = receiver
             if contender.shape is Shape.PAIR:
                 sender = stack.enter_context(
-                    self._start(contender, stream, role="publish", events=events)
+                    self._start(contender, stream, role=contender.sender, events=events)
                 )
                 sender.wait_ready()
                 receiver.signal()
@@ -178,7 +214,7 @@ class Session:
                 received = receiver.outcome(RUN_SECONDS)
                 cpu += received.cpu_seconds
             sample = self._costs(before, outcome, cpu)
-        self._server.client.delete(f"pulse:stream:{stream}")
+        self._remove(stream)
         if len(received.samples_ms) != events:
             raise ContenderFailed(f"{len(received.samples_ms)} of {events} events arrived")
         found: dict[Measure, float] = dict(sample)
@@ -187,6 +223,75 @@ class Session:
         found[Measure.P50_MS] = percentile(received.samples_ms, 0.50)
         found[Measure.P99_MS] = percentile(received.samples_ms, 0.99)
         return found
+
+    def _hear(self, contender: Contender) -> Sample:
+        name = f"bench-hear-{self._run}"
+        events = int(contender.events * self._form.drain_scale)
+        with (
+            self._start(contender, name, events=events) as receiver,
+            self._start(
+                contender, name, program=Program.PROBE, role=contender.sender, events=events
+            ) as sender,
+        ):
+            receiver.wait_ready()
+            sender.wait_ready()
+            before = Clocks.read(self._server)
+            receiver.signal()
+            sender.signal()
+            sent = sender.outcome(RUN_SECONDS)
+            outcome = receiver.outcome(RUN_SECONDS)
+            sample = dict(self._costs(before, outcome, outcome.cpu_seconds))
+            if Measure.FOREIGN in sample:
+                sample.update(
+                    self._foreign(
+                        before,
+                        Clocks.read(self._server),
+                        outcome.cpu_seconds + sent.cpu_seconds,
+                    )
+                )
+        self._remove(name)
+        if outcome.operations != events:
+            raise ContenderFailed(f"{outcome.operations} of {events} changes were heard")
+        return sample
+
+    def _fleet(self, contender: Contender) -> Sample:
+        name = f"bench-fleet-{self._run}"
+        names = [f"{name}-{index}" for index in range(int(contender.options["maps"]))]
+        empty = self._server.memory_bytes()
+        for each in names:
+            self._server.load_map(content_of(each), MAP_KEYS, b"x" * PAYLOAD_BYTES)
+        with ExitStack() as stack:
+            processes = []
+            # One after the other, so that each joins undisturbed.
+            for _ in range(contender.processes):
+                process = stack.enter_context(self._start(contender, name))
+                processes.append(process)
+                process.wait_ready()
+            for process in processes:
+                process.signal()
+            time.sleep(SETTLE_SECONDS)
+            before, counts = Clocks.read(self._server), self._server.command_counts()
+            time.sleep(self._form.idle_seconds)
+            after, later = Clocks.read(self._server), self._server.command_counts()
+            full = self._server.memory_bytes()
+            for process in processes:
+                process.signal()
+            outcomes = [process.outcome(RUN_SECONDS) for process in processes]
+        self._server.client.delete(*map(content_of, names))
+        seconds = after.now - before.now
+        return {
+            Measure.COMMANDS: _ran(counts, later) / seconds,
+            Measure.CLIENT_MINUTE: median(
+                each.cpu_seconds / each.seconds * 60 for each in outcomes
+            ),
+            Measure.SERVER_MINUTE: (after.server - before.server) / seconds * 60,
+            Measure.SERVER_MIB: (full - empty) / 2**20,
+            **{
+                measure: median(each.figures[measure] for each in outcomes)
+                for measure in (Measure.JOIN_MS, Measure.PSS_MIB)
+            },
+            **self._foreign(before, after, sum(each.cpu_seconds for each in outcomes)),
+        }
 
     def _idle(self, contender: Contender) -> Sample:
         stream = f"bench-idle-{self._run}"
@@ -199,12 +304,9 @@ class Session:
             after, later = Clocks.read(self._server), self._server.command_counts()
             process.signal()
             process.outcome(RUN_SECONDS)
-        seen = {name: later[name] - counts.get(name, 0) for name in later}
-        # The session itself has asked for INFO; nobody else on this server does.
-        seen.pop("info", None)
         seconds = after.now - before.now
         return {
-            Measure.COMMANDS: sum(seen.values()) / seconds,
+            Measure.COMMANDS: _ran(counts, later) / seconds,
             **self._foreign(before, after, 0.0),
         }
 

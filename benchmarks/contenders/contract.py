@@ -1,26 +1,32 @@
 """What every contender shares: its options, the start signal, the measured region, the load.
 
 A contender prints `{"ready": true}` when everything is prepared, reads one line as the signal to
-begin, and ends with one line of JSON: operations, seconds, CPU seconds of its own, and for latency
-the samples. `go/main.go` speaks the same contract. The side that starts contenders and samples the
-server around the measured region is `contender_process`.
+begin, and ends with one line of JSON: operations, seconds, CPU seconds of its own, for latency the
+samples, and figures of other kinds. `go/main.go` speaks the same contract. The side that starts
+contenders and samples the server around the measured region is `contender_process`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
+import re
 import resource
 import sys
 import time
+import timeit
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import uvloop
+
+from benchmarks.plan import Measure
 
 EVENT_NAME: Final = "bench.event"
 STREAM_LIMIT: Final = 1000
@@ -29,6 +35,12 @@ MAX_POLLED: Final = 1000
 BLOCK_SECONDS: Final = 5.0
 LATENCY_SKIP: Final = 20
 """The first events of a latency run warm both sides up and are not counted."""
+MAP_KEYS: Final = 1000
+"""Keys of a map that is read from or written to."""
+LAST_KEY: Final = "last"
+"""The key of the last notice that a hearing run sends."""
+READS_UNROLLED: Final = 20
+READS_A_TURN: Final = 5000
 PAUSE_SECONDS: Final = (0.005, 0.010)
 """Between two events of a latency run; random, so that no poller can fall in step with it."""
 
@@ -39,6 +51,7 @@ class Settings:
 
     url: str
     stream: str
+    """Name of the stream or of the map."""
     group: str
     callers: int
     seconds: float
@@ -49,12 +62,24 @@ class Settings:
     retain: str
     """pulsewire only: `unacked` or `none`."""
     way: str
-    """Which of several ways to consume is measured, where a contender has several."""
+    """Which of several ways to consume or to read is measured, where a contender has several."""
+    maps: int
+    """For a fleet: how many maps, `<stream>-0` and so on."""
 
     @property
     def key(self) -> str:
         """The Redis key of the stream, the same for all contenders."""
         return f"pulse:stream:{self.stream}"
+
+    @property
+    def content(self) -> str:
+        """The Redis key of the map, the same for all contenders."""
+        return content_of(self.stream)
+
+    @property
+    def updates(self) -> str:
+        """The channel of the map's notices."""
+        return updates_of(self.stream)
 
     @property
     def body(self) -> bytes:
@@ -70,9 +95,21 @@ class Measured:
     samples_ms: list[float] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the role has measured beside that, under the names of `plan.Measure`."""
 
 
 Role = Callable[[Settings, Measured], Awaitable[None]]
+
+
+def content_of(name: str) -> str:
+    """The Redis key of a map."""
+    return f"map:{name}:content"
+
+
+def updates_of(name: str) -> str:
+    """The channel of a map's notices."""
+    return f"map:{name}:updates"
 
 
 def cpu_seconds() -> float:
@@ -151,9 +188,62 @@ def stamp(size: int) -> bytes:
     return b"%-*d" % (size, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
 
 
-def age_ms(payload: bytes) -> float:
+def age_ms(payload: bytes | str) -> float:
     """How long ago `stamp` made this payload, in milliseconds."""
     return (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - int(payload)) / 1e6
+
+
+def map_keys() -> Iterator[str]:
+    """The keys that a map's writers use, in turn and without end."""
+    return itertools.cycle([f"key-{index}" for index in range(MAP_KEYS)])
+
+
+def latency_keys() -> Iterator[str]:
+    """The keys of a latency run, each used once."""
+    return (f"key-{index}" for index in itertools.count())
+
+
+async def measure_reads(
+    statement: str, source: object, settings: Settings, measured: Measured
+) -> None:
+    """Evaluate `statement`, in which `source` and `key` may stand, for the settings' time.
+
+    Nothing is waited for, so the CPU time is the time, and others on the machine cannot stretch it.
+    """
+    timer = timeit.Timer(
+        "; ".join([statement] * READS_UNROLLED),
+        setup="source, key = given, wanted",
+        globals={"given": source, "wanted": f"key-{MAP_KEYS // 2}"},
+    )
+    timer.timeit(READS_A_TURN)
+    await wait_for_go()
+    with region(measured):
+        deadline = time.perf_counter() + settings.seconds
+        while time.perf_counter() < deadline:
+            timer.timeit(READS_A_TURN)
+            measured.operations += READS_A_TURN * READS_UNROLLED
+    measured.seconds = measured.cpu_seconds
+
+
+async def measure_fleet(join: Callable[[], Awaitable[object]], measured: Measured) -> None:
+    """Join the maps, then do nothing until the second signal."""
+    memory, begin = pss_mib(), time.perf_counter()
+    await join()
+    measured.figures[Measure.JOIN_MS] = (time.perf_counter() - begin) * 1e3
+    await wait_for_go()
+    with region(measured):
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    measured.figures[Measure.PSS_MIB] = pss_mib() - memory
+    measured.operations = 1
+
+
+def pss_mib() -> float:
+    """Memory of this process, pages shared with other processes in part; 0 where it is not known."""
+    rollup = Path("/proc/self/smaps_rollup")
+    if not rollup.exists():
+        return 0.0
+    found = re.search(r"^Pss:\s+(\d+) kB$", rollup.read_text(), re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def parse(arguments: list[str], roles: Mapping[str, Role]) -> tuple[str, Settings]:
@@ -171,6 +261,7 @@ def parse(arguments: list[str], roles: Mapping[str, Role]) -> tuple[str, Setting
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--retain", default="unacked")
     parser.add_argument("--way", default="")
+    parser.add_argument("--maps", type=int, default=1)
     found = vars(parser.parse_args(arguments))
     return found.pop("role"), Settings(**found)
 
@@ -190,5 +281,6 @@ def run(roles: Mapping[str, Role]) -> None:
         "seconds": measured.seconds,
         "cpu_seconds": measured.cpu_seconds,
         "samples_ms": measured.samples_ms,
+        "figures": measured.figures,
     }
     print(json.dumps(outcome), flush=True)

@@ -2,7 +2,7 @@
 
 Every command is awaited on the client's own pool, one connection for each caller. What a careful
 user writes without a library on top: XADD with an approximate length, XREADGROUP with a large COUNT
-and one XACK for each event.
+and one XACK for each event. The roles of maps are in `plain_maps`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from benchmarks.contenders import contract
+from benchmarks.contenders import contract, plain_maps
 from benchmarks.contenders.contract import Measured, Settings
 
 CONSUMER = "plain"
@@ -154,5 +154,12 @@ async def subscribe(settings: Settings, measured: Measured) -> None:
 
 if __name__ == "__main__":
     contract.run(
-        {"add": add, "sink": sink, "reader": reader, "publish": publish, "subscribe": subscribe}
+        {
+            "add": add,
+            "sink": sink,
+            "reader": reader,
+            "publish": publish,
+            "subscribe": subscribe,
+            **plain_maps.ROLES,
+        }
     )

@@ -8,16 +8,21 @@ is the bar that the real client is measured against, never a client to use.
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections import deque
 from functools import partial
-from typing import cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import hiredis
 
 from benchmarks.contenders import contract
 from benchmarks.contenders.contract import Measured, Settings
+
+LENGTH: Final = struct.Struct("<i")
+NOTICES_A_SECOND: Final = 20_000
+TICK_SECONDS: Final = 0.001
 
 
 class Probe(asyncio.Protocol):
@@ -111,5 +116,34 @@ async def ping_spaced(settings: Settings, measured: Measured) -> None:
     probe.close()
 
 
+async def notices(settings: Settings, measured: Measured) -> None:
+    """Publish change notices of a map at an even pace, without writing its content.
+
+    The revision is written with each batch, so that a replica that compares it finds nothing missing.
+    """
+    probe = await connect(settings.url)
+    body = settings.body
+    value = LENGTH.pack(len(body)) + body
+    keys = contract.map_keys()
+    await contract.wait_for_go()
+    begin = time.perf_counter()
+    with contract.region(measured):
+        while measured.operations < settings.events:
+            await asyncio.sleep(TICK_SECONDS)
+            due = min(settings.events, int((time.perf_counter() - begin) * NOTICES_A_SECOND))
+            _ = probe.send("MULTI")
+            while measured.operations < due:
+                measured.operations += 1
+                is_last = measured.operations == settings.events
+                key = (contract.LAST_KEY if is_last else next(keys)).encode()
+                revision = b"%d" % measured.operations
+                parts = (b"set:", LENGTH.pack(len(key)), key, value)
+                tail = (LENGTH.pack(len(revision)), revision)
+                _ = probe.send("PUBLISH", settings.updates, b"".join((*parts, *tail)))
+            _ = probe.send("HSET", settings.content, "=rev", measured.operations, "=kind", "set")
+            await probe.send("EXEC")
+    probe.close()
+
+
 if __name__ == "__main__":
-    contract.run({"add": add, "ping": ping, "ping-spaced": ping_spaced})
+    contract.run({"add": add, "ping": ping, "ping-spaced": ping_spaced, "notices": notices})

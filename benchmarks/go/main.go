@@ -1,10 +1,12 @@
-// Command go is the Go peer of the stream benchmarks: the commands that Go Pulse sends, on the
+// Command go is the Go peer of the benchmarks. Of the streams: the commands that Go Pulse sends, on the
 // client that Go Pulse uses (go-redis), in the shape of its loops.
 //
 // It is not Go Pulse itself. It keeps what a rate depends on: one XADD with an approximate MAXLEN
 // for each Add, one read loop that hands events through a channel of 1000, one XACK for each
 // event, the client's default connection pool. It leaves out what Pulse does beside that
 // (keep-alive map, half-second claim lease), so it costs a little less than Pulse would.
+//
+// The roles of maps are in rmap.go, and those are Go Pulse itself.
 //
 // It follows the contract of benchmarks/contenders/contract.py: a line {"ready": true}, then a
 // line on standard input as the signal to begin, then one line with the outcome.
@@ -44,6 +46,7 @@ type settings struct {
 	callers            int
 	seconds, warmUp    float64
 	events, payload    int
+	maps               int
 	seed               int64
 }
 
@@ -60,6 +63,13 @@ type outcome struct {
 	Seconds    float64   `json:"seconds"`
 	CPUSeconds float64   `json:"cpu_seconds"`
 	SamplesMs  []float64 `json:"samples_ms,omitempty"`
+
+	Figures map[string]float64 `json:"figures,omitempty"`
+}
+
+var roles = map[string]func(context.Context, *redis.Client, settings) (outcome, error){
+	"add": runAdd, "sink": runSink, "reader": runReader,
+	"publish": runPublish, "subscribe": runSubscribe,
 }
 
 func main() {
@@ -71,7 +81,7 @@ func main() {
 	flags := flag.NewFlagSet(role, flag.ExitOnError)
 	var s settings
 	flags.StringVar(&s.url, "url", "", "server, redis://host:port/0")
-	flags.StringVar(&s.stream, "stream", "", "stream name, without pulse:stream:")
+	flags.StringVar(&s.stream, "stream", "", "name of the stream or of the map")
 	flags.StringVar(&s.group, "group", "bench", "consumer group")
 	flags.IntVar(&s.callers, "callers", 1, "goroutines that add or acknowledge")
 	flags.Float64Var(&s.seconds, "seconds", 1, "how long to add")
@@ -79,6 +89,8 @@ func main() {
 	flags.IntVar(&s.events, "events", 1, "how many events to read or to send")
 	flags.IntVar(&s.payload, "payload", 100, "bytes of an event's payload")
 	flags.Int64Var(&s.seed, "seed", 1, "seed of the pauses between events")
+	flags.IntVar(&s.maps, "maps", 1, "how many maps to join")
+	flags.String("way", "", "for other contenders")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		log.Fatal(err)
 	}
@@ -91,10 +103,6 @@ func main() {
 	ctx := context.Background()
 	if err := client.Ping(ctx).Err(); err != nil {
 		log.Fatal(err)
-	}
-	roles := map[string]func(context.Context, *redis.Client, settings) (outcome, error){
-		"add": runAdd, "sink": runSink, "reader": runReader,
-		"publish": runPublish, "subscribe": runSubscribe,
 	}
 	run, known := roles[role]
 	if !known {
@@ -147,29 +155,31 @@ func runAdd(ctx context.Context, client *redis.Client, s settings) (outcome, err
 	for i := range payload {
 		payload[i] = 'x'
 	}
-	if _, err := addFor(ctx, client, s, payload, s.warmUp); err != nil {
+	operation := func() error { return add(ctx, client, s.stream, payload) }
+	if _, err := repeatFor(operation, s.callers, s.warmUp); err != nil {
 		return outcome{}, err
 	}
 	if err := waitForGo(); err != nil {
 		return outcome{}, err
 	}
 	begin, cpu := time.Now(), cpuSeconds()
-	count, err := addFor(ctx, client, s, payload, s.seconds)
-	return outcome{count, time.Since(begin).Seconds(), cpuSeconds() - cpu, nil}, err
+	count, err := repeatFor(operation, s.callers, s.seconds)
+	return outcome{Operations: count, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}, err
 }
 
-func addFor(ctx context.Context, client *redis.Client, s settings, payload []byte, seconds float64) (int, error) {
+// repeatFor lets so many goroutines repeat the operation, and says how often it was done.
+func repeatFor(operation func() error, goroutines int, seconds float64) (int, error) {
 	deadline := time.Now().Add(time.Duration(seconds * float64(time.Second)))
 	var total atomic.Int64
 	var failure atomic.Pointer[error]
 	var callers sync.WaitGroup
-	for range s.callers {
+	for range goroutines {
 		callers.Add(1)
 		go func() {
 			defer callers.Done()
 			count := int64(0)
 			for time.Now().Before(deadline) {
-				if err := add(ctx, client, s.stream, payload); err != nil {
+				if err := operation(); err != nil {
 					failure.Store(&err)
 					return
 				}
@@ -245,7 +255,7 @@ func runSink(ctx context.Context, client *redis.Client, s settings) (outcome, er
 	if err := failure.Load(); err != nil {
 		return outcome{}, *err
 	}
-	return outcome{s.events, time.Since(begin).Seconds(), cpuSeconds() - cpu, nil}, nil
+	return outcome{Operations: s.events, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}, nil
 }
 
 func runReader(ctx context.Context, client *redis.Client, s settings) (outcome, error) {
@@ -287,7 +297,22 @@ func runReader(ctx context.Context, client *redis.Client, s settings) (outcome, 
 	if count != s.events {
 		return outcome{}, fmt.Errorf("read %d of %d events", count, s.events)
 	}
-	return outcome{count, time.Since(begin).Seconds(), cpuSeconds() - cpu, nil}, nil
+	return outcome{Operations: count, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}, nil
+}
+
+// pause waits 5 to 10 ms.
+func pause(pauses *rand.Rand) {
+	time.Sleep(time.Duration(5e6 + 5e6*pauses.Float64()))
+}
+
+// stamp is a value of that size which says when it was made.
+func stamp(size int) string { return fmt.Sprintf("%-*d", size, monotonic()) }
+
+// ageMs is how long ago stamp made this value, in milliseconds.
+func ageMs(value string) (float64, error) {
+	now := monotonic()
+	sent, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+	return float64(now-sent) / 1e6, err
 }
 
 // runPublish adds events 5 to 10 ms apart, each with the time of its Add in its payload.
@@ -298,13 +323,12 @@ func runPublish(ctx context.Context, client *redis.Client, s settings) (outcome,
 	}
 	begin, cpu := time.Now(), cpuSeconds()
 	for range s.events + latencySkip {
-		time.Sleep(time.Duration(5+5*pauses.Float64()) * time.Millisecond)
-		payload := fmt.Sprintf("%-*d", s.payload, monotonic())
-		if err := add(ctx, client, s.stream, []byte(payload)); err != nil {
+		pause(pauses)
+		if err := add(ctx, client, s.stream, []byte(stamp(s.payload))); err != nil {
 			return outcome{}, err
 		}
 	}
-	return outcome{s.events, time.Since(begin).Seconds(), cpuSeconds() - cpu, nil}, nil
+	return outcome{Operations: s.events, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}, nil
 }
 
 // runSubscribe takes the published events from a sink and notes how old each one is.
@@ -325,12 +349,11 @@ func runSubscribe(ctx context.Context, client *redis.Client, s settings) (outcom
 	begin, cpu := time.Now(), cpuSeconds()
 	samples := make([]float64, 0, s.events)
 	for next := range events {
-		now := monotonic()
-		sent, err := strconv.ParseInt(strings.TrimSpace(string(next.payload)), 10, 64)
+		age, err := ageMs(string(next.payload))
 		if err != nil {
 			return outcome{}, err
 		}
-		samples = append(samples, float64(now-sent)/1e6)
+		samples = append(samples, age)
 		if err := client.XAck(ctx, key(next.stream), s.group, next.id).Err(); err != nil {
 			return outcome{}, err
 		}
@@ -339,5 +362,5 @@ func runSubscribe(ctx context.Context, client *redis.Client, s settings) (outcom
 		return outcome{}, err
 	}
 	samples = samples[latencySkip:]
-	return outcome{len(samples), time.Since(begin).Seconds(), cpuSeconds() - cpu, samples}, nil
+	return outcome{Operations: len(samples), Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu, SamplesMs: samples}, nil
 }

@@ -28,6 +28,7 @@ The tree, and what the caller can do::
     ├── JobNotStarted (also TimeoutError)      the job was admitted, and has not started in time: it stays
     ├── JobLost                                to a handler: the job has another owner, or is to end
     ├── NoWorkers                              nobody runs the job now
+    ├── WorkerNotFound                         the pool has no worker with this id
     ├── PoolMismatch                           another node runs the pool by another protocol or routing
     ├── PoolShutDown                           the pool is shutting down: nothing was written
     ├── EmbeddedServerError                    the embedded server cannot start or run
@@ -70,6 +71,7 @@ __all__ = [
     "ServerUnavailable",
     "StreamFull",
     "ValueConflict",
+    "WorkerNotFound",
 ]
 
 
@@ -344,6 +346,15 @@ class NoWorkers(PulsewireError):
         self.pool = pool
         self.key = key
         super().__init__(f"job {key!r} of pool {pool!r} waits for a worker")
+
+
+class WorkerNotFound(PulsewireError):
+    """The pool has no worker with this id."""
+
+    def __init__(self, pool: str, worker: str) -> None:
+        self.pool = pool
+        self.worker = worker
+        super().__init__(f"pool {pool!r} has no worker {worker!r}")
 
 
 class PoolMismatch(PulsewireError):

@@ -13,13 +13,25 @@ from typing import Any, Literal, TypeVar, cast, overload
 from pulsewire._core.checks import check_seconds
 from pulsewire._core.codecs import BYTES, TEXT, Codec
 from pulsewire._core.hooks import NO_HOOKS, Hooks
-from pulsewire._core.ids import RequestIds
+from pulsewire._core.ids import RequestIds, new_ulid
 from pulsewire._redis.connect import open_link
 from pulsewire._redis.doors import AnyClient
 from pulsewire._redis.link import Link, LinkOptions
 from pulsewire._redis.namespace import Namespace
 from pulsewire._redis.notifier import Notifier
 from pulsewire._redis.opening import ServerInfo
+from pulsewire.pool.crew import Crew
+from pulsewire.pool.keys import PoolKeys
+from pulsewire.pool.node import Node
+from pulsewire.pool.options import (
+    DEFAULT_ACK_GRACE,
+    DEFAULT_MAX_QUEUED,
+    DEFAULT_SHUTDOWN_TTL,
+    DEFAULT_WORKER_TTL,
+    NodeOptions,
+)
+from pulsewire.pool.ring import Routing
+from pulsewire.pool.store import PoolStore
 from pulsewire.rmap.keys import MapKeys
 from pulsewire.rmap.map import ReplicatedMap
 from pulsewire.rmap.options import DEFAULT_MAX_VALUE, DEFAULT_STALE_AFTER, MapOptions
@@ -86,6 +98,14 @@ class Hub:
         """
         keys = await self._scan(MapKeys.pattern(self._space), "hash")
         return sorted({MapKeys.name_of(self._space, key) for key in keys})
+
+    async def pools(self) -> list[str]:
+        """Names of all worker pools of this namespace, sorted. Scans the whole keyspace: for tools."""
+        keys = await self._scan(PoolKeys.pattern(self._space), "hash")
+        names = {PoolKeys.name_of(self._space, key) for key in keys}
+        return sorted(
+            name for name in names if "}" not in name
+        )  # else it is a job whose key ends alike
 
     async def _scan(self, pattern: str, kind: str) -> set[str]:
         """All keys of a pattern and type, on every server."""
@@ -264,6 +284,55 @@ class Hub:
             hooks=self._hooks,
             logger=logger or self._logger.getChild("rmap"),
         )
+
+    def node(
+        self,
+        pool: str,
+        *,
+        worker_ttl: float = DEFAULT_WORKER_TTL,
+        worker_shutdown_ttl: float = DEFAULT_SHUTDOWN_TTL,
+        ack_grace: float = DEFAULT_ACK_GRACE,
+        max_queued_jobs: int = DEFAULT_MAX_QUEUED,
+        client_only: bool = False,
+        routing: Routing | None = None,
+        max_payload: int | None = None,
+        concurrency: int | None = None,
+        logger: logging.Logger | None = None,
+    ) -> Node:
+        """This process's part in a worker pool. Nothing is sent until it is entered with `async with`.
+
+        Args:
+            pool: its name: 1 to 512 characters, none of space, NUL, * ? [ ] { }.
+            worker_ttl: seconds a worker may be silent before its jobs are given to others; at least 0.5.
+            worker_shutdown_ttl: seconds that a handler's `stop`, and leaving the pool, may take.
+            ack_grace: `dispatch` waits twice as long for the start of a job.
+            max_queued_jobs: jobs of the pool that may wait for their start before `dispatch` raises `PoolFull`.
+            client_only: dispatch, stop, notify and look, but run no jobs.
+            routing: "rendezvous" (the default), or "jump" as in Go Pulse; the same on every node of the pool. A
+                client-only node takes by default what the pool has.
+            max_payload: bytes a job's payload may have, 1 MiB by default.
+            concurrency: starts, stops and notifications that a worker handles at a time, 100 by default.
+            logger: default `pulsewire.pool`.
+
+        Raises:
+            InvalidName, InvalidOption: something is impossible.
+        """
+        options = NodeOptions(
+            worker_ttl=worker_ttl,
+            worker_shutdown_ttl=worker_shutdown_ttl,
+            ack_grace=ack_grace,
+            max_queued_jobs=max_queued_jobs,
+            client_only=client_only,
+            routing=routing,
+        )
+        if max_payload is not None:
+            options = replace(options, max_payload=max_payload)
+        if concurrency is not None:
+            options = replace(options, concurrency=concurrency)
+        keys = PoolKeys(self._space, pool)
+        logger = logger or self._logger.getChild("pool")
+        crew = Crew(new_ulid(), PoolStore(self._link, keys), options, self._hooks, logger)
+        return Node(self._link, crew, self.map(keys.workers_map), self._requests)
 
 
 def connect(

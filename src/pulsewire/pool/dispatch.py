@@ -1,0 +1,181 @@
+"""The caller's half of a pool: dispatching, stopping, notifying, and waiting for what becomes of it.
+
+Outcomes come through the replies of the node. A reply that does not come is no outcome: every so often the job itself
+is looked at, and says where it is (protocol 4.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import anyio
+
+from pulsewire._core.backoff import Backoff
+from pulsewire._core.clock import SYSTEM_CLOCK
+from pulsewire._core.ids import RequestIds
+from pulsewire.errors import (
+    Closed,
+    JobExists,
+    JobNotFound,
+    JobNotStarted,
+    JobStartFailed,
+    NoWorkers,
+    PoolFull,
+    PoolShutDown,
+)
+from pulsewire.pool.crew import Crew
+from pulsewire.pool.jobs import JobState
+from pulsewire.pool.store import Answer
+from pulsewire.pool.wire import Reply
+
+LOOK_FOR_WORKERS = 0.5
+"""Seconds to look for workers that Redis says there are; after that they are taken for draining, and the job waits."""
+LOOK_AFTER = 2.0
+"""Seconds without a reply after which a job is looked at."""
+GONE = "it ended before its start was reported"
+
+
+@dataclass(slots=True)
+class _Waiter:
+    key: str
+    future: asyncio.Future[Reply]
+
+
+class Dispatcher:
+    """Dispatches for one node."""
+
+    def __init__(self, crew: Crew, requests: RequestIds) -> None:
+        self._crew = crew
+        self._requests = requests
+        self._waiters: dict[str, _Waiter] = {}
+
+    def take(self, reply: Reply) -> None:
+        """A reply has come."""
+        waiter = self._waiters.get(reply.request)
+        if waiter is not None and not waiter.future.done():
+            waiter.future.set_result(reply)
+
+    def close(self) -> None:
+        """Nobody will be answered any more."""
+        for waiter in self._waiters.values():
+            if not waiter.future.done():
+                waiter.future.set_exception(Closed(f"the node of pool {self._crew.name!r}"))
+                waiter.future.exception()
+
+    async def dispatch(self, key: str, payload: bytes, *, wait: bool, timeout: float) -> None:
+        """See `Node.dispatch`."""
+        request = self._requests.next()
+        if not wait:
+            await self._admit(key, payload, request, "", timeout)
+            return
+        waiter = self._expect(key, request)
+        try:
+            began = SYSTEM_CLOCK.monotonic()
+            await self._admit(key, payload, request, self._crew.node, timeout)
+            left = timeout - (SYSTEM_CLOCK.monotonic() - began)
+            await self._wait_started(waiter, timeout, left)
+        finally:
+            del self._waiters[request]
+
+    async def _admit(
+        self, key: str, payload: bytes, request: str, node: str, timeout: float
+    ) -> None:
+        crew, backoff = self._crew, Backoff(base=0.01, cap=0.1)
+        limit, began = crew.options.max_queued_jobs, SYSTEM_CLOCK.monotonic()
+        while True:
+            worker = crew.target(key)
+            waited = SYSTEM_CLOCK.monotonic() - began
+            answer = await crew.store.dispatch(
+                key,
+                payload,
+                worker,
+                request=request,
+                node=node,
+                max_queued=limit,
+                park=waited > min(LOOK_FOR_WORKERS, timeout),
+            )
+            if answer.outcome in ("given", "parked", "repeated"):
+                return
+            if answer.outcome == "exists":
+                raise JobExists(crew.name, key, answer.text)
+            if answer.outcome == "full":
+                raise PoolFull(crew.name, answer.number, limit)
+            if answer.outcome == "shutdown":
+                raise PoolShutDown(crew.name, answer.text)
+            if answer.outcome == "lapsed":
+                crew.suspect(worker)
+            else:  # there are workers that this node does not know yet, or suspects
+                crew.roster.trust_again()
+                await anyio.sleep(backoff.next_pause())
+
+    def _expect(self, key: str, request: str) -> _Waiter:
+        waiter = _Waiter(key, asyncio.get_running_loop().create_future())
+        self._waiters[request] = waiter
+        return waiter
+
+    async def _wait_started(self, waiter: _Waiter, timeout: float, within: float) -> None:
+        crew, began = self._crew, SYSTEM_CLOCK.monotonic()
+        while True:
+            left = began + within - SYSTEM_CLOCK.monotonic()
+            with anyio.move_on_after(max(min(left, LOOK_AFTER), 0.0)):
+                reply = await asyncio.shield(waiter.future)
+                if reply.outcome == "failed":
+                    raise JobStartFailed(crew.name, waiter.key, reply.text)
+                return
+            job = await crew.store.job(waiter.key, payload=False)
+            if waiter.future.done():
+                continue
+            if job is None:
+                raise JobStartFailed(crew.name, waiter.key, GONE)
+            if job.state is JobState.RUNNING:
+                return
+            if left <= 0:
+                raise JobNotStarted(crew.name, waiter.key, timeout, job.state.value)
+
+    async def stop(self, key: str, *, wait: bool, timeout: float) -> None:
+        """See `Node.stop_job`."""
+        crew, request = self._crew, self._requests.next()
+        waiter = self._expect(key, request)
+        node = crew.node if wait else ""
+
+        async def ask(worker: str) -> Answer:
+            return await crew.store.stop(key, worker, request, node)
+
+        try:
+            answer = await crew.ask_owner(key, ask)
+            if answer.outcome == "missing":
+                raise JobNotFound(crew.name, key)
+            if answer.outcome == "elsewhere":
+                raise NoWorkers(crew.name, key)
+            if wait and answer.outcome == "stopping":
+                await self._wait_ended(waiter, timeout)
+        finally:
+            del self._waiters[request]
+
+    async def _wait_ended(self, waiter: _Waiter, timeout: float) -> None:
+        began = SYSTEM_CLOCK.monotonic()
+        while True:
+            left = began + timeout - SYSTEM_CLOCK.monotonic()
+            with anyio.move_on_after(max(min(left, LOOK_AFTER), 0.0)):
+                await asyncio.shield(waiter.future)
+                return
+            job = await self._crew.store.job(waiter.key, payload=False)
+            if job is None or job.state is not JobState.STOPPING:
+                return  # ended; or ended and dispatched anew
+            if left <= 0:
+                raise JobNotStarted(self._crew.name, waiter.key, timeout, job.state.value)
+
+    async def notify(self, key: str, payload: bytes, *, timeout: float) -> None:
+        """See `Node.notify`."""
+        backoff, began = Backoff(base=0.02, cap=0.5), SYSTEM_CLOCK.monotonic()
+        while True:
+            try:
+                await self._crew.notify(key, payload)
+            except NoWorkers:
+                pause = backoff.next_pause()
+                if SYSTEM_CLOCK.monotonic() + pause >= began + timeout:
+                    raise
+                await anyio.sleep(pause)
+            else:
+                return

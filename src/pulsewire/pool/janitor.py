@@ -1,0 +1,118 @@
+"""Cleaning up after workers that died, and finding workers for jobs that wait. One pass at a time (protocol 6)."""
+
+from __future__ import annotations
+
+import anyio
+
+from pulsewire.pool.crew import Crew
+from pulsewire.pool.store import JANITOR_TTL
+from pulsewire.pool.wire import SHUTDOWN_ENTRY, Order, decode_order
+from pulsewire.rmap.map import ReplicatedMap
+
+LONGEST_PERIOD = 1.0
+BATCH = 500
+AT_ONCE = 100
+
+
+def period(worker_ttl: float) -> float:
+    """Seconds between two looks."""
+    return min(LONGEST_PERIOD, worker_ttl / 4)
+
+
+class Janitor:
+    """The janitor's duties, should this node get its lease."""
+
+    def __init__(self, crew: Crew, workers: ReplicatedMap[str]) -> None:
+        self._crew = crew
+        self._workers = workers
+        self._limiter = anyio.CapacityLimiter(AT_ONCE)
+
+    async def clean_up_once(self) -> None:
+        """Look whether there is anything to do, and do it if nobody else does."""
+        while True:
+            survey = await self._crew.store.survey(self._crew.node)
+            if survey.outcome != "work":
+                return
+            for worker in survey.dead:
+                self._crew.suspect(worker)
+            given = 0
+            for worker in survey.dead:
+                given += await self._bury(worker)
+            given += await self._give(survey.due, "")
+            if not given:
+                return  # nobody takes them now; or all is done
+
+    async def _bury(self, worker: str) -> int:
+        """Give a dead worker's jobs to others, and take it out. How much was got done."""
+        crew, count, is_buried = self._crew, 0, False
+        with anyio.move_on_after(JANITOR_TTL):  # then the lease is renewed first
+            while keys := await crew.store.some_owned(worker, BATCH):
+                given = await self._give(keys, worker)
+                if not given:
+                    break
+                count += given
+            await self._forward_notifications(worker)
+            left = await crew.store.leave(worker, is_dead=True)
+            is_buried = left.outcome == "left"
+            if is_buried:
+                await self._workers.delete(worker)
+        if not is_buried:
+            return count
+        crew.hooks.worker_buried(crew.name, worker, count)
+        if count:
+            said = {"pool": crew.name, "worker": worker, "jobs": count}
+            crew.logger.warning("a worker has died, its jobs go to others", extra=said)
+        return count
+
+    async def _give(self, keys: list[str], old: str) -> int:
+        """Give jobs of a dead worker, or of none, to whom they belong; how many were given."""
+        given = 0
+
+        async def give(key: str) -> None:
+            nonlocal given
+            async with self._limiter:
+                given += await self._give_one(key, old)
+
+        async with anyio.create_task_group() as giving:
+            for key in keys:
+                giving.start_soon(give, key)
+        return given
+
+    async def _give_one(self, key: str, old: str) -> bool:
+        crew = self._crew
+        while True:
+            target = crew.target(key, but=old)
+            answer = await crew.store.assign(key, old, None, target)
+            if answer.outcome == "lapsed":
+                crew.suspect(target)
+                continue
+            if answer.outcome == "stopping":
+                await self._end(key, old, answer.number)
+                return True
+            return answer.outcome == "given" or (answer.outcome == "parked" and old != "")
+
+    async def _end(self, key: str, old: str, epoch: int) -> None:
+        """A job that was to stop: its handler has died with its worker."""
+        store = self._crew.store
+        ended = await store.ended(key, old, epoch, "")
+        for request, node in ended.stoppers:
+            await store.tell(node, request, "ended", "")
+
+    async def _forward_notifications(self, worker: str) -> None:
+        """What the dead worker has not heard goes to the new owners."""
+        position = "-"
+        while entries := await self._crew.store.orders(worker, position, BATCH):
+            for entry, fields in entries:
+                order: Order = decode_order(entry, fields)
+                if order.do == "notify":
+                    await self._crew.forward(order)
+            position = f"({entries[-1][0]}"
+
+    async def tidy_map_once(self) -> None:
+        """Take out of the map who has no lease: it died between the two."""
+        if self._crew.roster.shutdown_by and not await self._crew.store.shutdown_by():
+            await self._workers.delete(SHUTDOWN_ENTRY)  # its asker has died (protocol 7.3)
+        leases = await self._crew.store.leases()
+        for worker in list(self._crew.roster.workers):
+            if worker not in leases and worker not in await self._crew.store.leases():
+                await self._workers.delete(worker)

@@ -1,0 +1,392 @@
+"""Commands and scripts of a pool, typed: one state change per call. Milliseconds exist only here.
+
+Every script may be sent again: it names the request, or the owner and epoch it relies on, so the second time finds
+nothing to do or says the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pulsewire._redis.link import Link
+from pulsewire._redis.pipeline import Argument
+from pulsewire._redis.scripts import Script
+from pulsewire.pool.keys import PoolKeys
+from pulsewire.pool.wire import JOB_FIELDS, VERSION, JobInfo, decode_job
+
+JANITOR_TTL = 2.0
+MOST_DUE = 500
+SCHEDULE = "schedule:"
+"""What the names of the tickers of schedules begin with."""
+
+
+def _script(name: str) -> Script:
+    return Script.load("pulsewire.pool", name)
+
+
+JOIN, ENROL, RENEW, LEAVE = _script("join"), _script("enrol"), _script("renew"), _script("leave")
+DISPATCH, STARTED, FAILED = _script("dispatch"), _script("started"), _script("failed")
+ENDED, ASSIGN, STOP = _script("ended"), _script("assign"), _script("stop")
+NOTIFY, PROGRESS, SURVEY, TICK = (
+    _script("notify"),
+    _script("progress"),
+    _script("survey"),
+    _script("tick"),
+)
+
+
+class Answer(NamedTuple):
+    """What a script says: an outcome, a number and words that belong to it."""
+
+    outcome: str
+    number: int = 0
+    text: str = ""
+
+
+class Ended(NamedTuple):
+    """What `ended.lua` says; `stoppers` are pairs of request and node."""
+
+    outcome: str
+    request: str = ""
+    node: str = ""
+    stoppers: tuple[tuple[str, str], ...] = ()
+
+
+class Survey(NamedTuple):
+    """What is to be cleaned up."""
+
+    outcome: str
+    dead: list[str]
+    due: list[str]
+
+
+class Tick(NamedTuple):
+    """What `tick.lua` says: when the tick was due (Unix seconds), and seconds until the next one."""
+
+    outcome: str
+    due: float
+    until_next: float
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000 + 0.5)
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+class PoolStore:
+    """One pool in Redis. `link` may be another one for a thread of its own."""
+
+    def __init__(self, link: Link, keys: PoolKeys) -> None:
+        self.link = link
+        self.keys = keys
+
+    async def _run(self, script: Script, keys: Sequence[str], *args: Argument) -> list[Any]:
+        reply: list[Any] = await self.link.run(script, keys, args, repeatable=True)
+        return reply
+
+    # --- nodes and workers
+
+    async def join(self, routing: str) -> tuple[str, str, str]:
+        """Agree on the protocol: `joined`; `differs` with version and routing there; `shutdown` with who asked.
+
+        Without a routing: take that of the pool, if there is one.
+        """
+        keys = self.keys
+        reply = await self._run(JOIN, [keys.meta, keys.shutdown], VERSION, routing)
+        outcome, first, second = map(_text, reply)
+        return outcome, first, second
+
+    async def enrol(self, worker: str, ttl: float) -> Answer:
+        """Give a new worker its lease: `enrolled`, or `shutdown` with who asked."""
+        keys = self.keys
+        outcome, asker = await self._run(ENROL, [keys.leases, keys.shutdown], worker, _ms(ttl))
+        return Answer(_text(outcome), 0, _text(asker))
+
+    async def renew(self, workers: Sequence[str], ttl: float) -> list[str]:
+        """Renew leases; the workers whose lease has lapsed."""
+        _, lost = await self._run(RENEW, [self.keys.leases], _ms(ttl), *workers)
+        return [_text(worker) for worker in lost]
+
+    async def leave(self, worker: str, *, is_dead: bool) -> Answer:
+        """Take a worker out that owns nothing: `left`, `owns` (how many), or `alive`."""
+        keys = self.keys
+        names = [keys.leases, keys.owned(worker), keys.inbox(worker)]
+        outcome, count = await self._run(LEAVE, names, worker, "dead" if is_dead else "alive")
+        return Answer(_text(outcome), int(count))
+
+    async def leases(self) -> dict[str, float]:
+        """Worker -> end of its lease, Unix seconds of the server's clock."""
+        leases = self.keys.leases
+        reply = await self.link.call(leases, "ZRANGE", leases, 0, -1, "WITHSCORES", repeatable=True)
+        return {_text(worker): float(ends) / 1000 for worker, ends in reply}
+
+    # --- jobs
+
+    async def dispatch(
+        self,
+        key: str,
+        payload: bytes,
+        worker: str,
+        *,
+        request: str,
+        node: str,
+        max_queued: int,
+        park: bool,
+    ) -> Answer:
+        """Admit a new job: see `dispatch.lua` for the outcomes."""
+        keys = self.keys
+        names = [
+            keys.job(key),
+            keys.leases,
+            keys.owned(worker),
+            keys.inbox(worker),
+            keys.starting,
+            keys.waiting,
+            keys.epoch,
+            keys.shutdown,
+        ]
+        outcome, number, text = await self._run(
+            DISPATCH,
+            names,
+            key,
+            payload,
+            worker,
+            max_queued,
+            request,
+            node,
+            "park" if park else "",
+        )
+        return Answer(_text(outcome), int(number), _text(text))
+
+    async def started(self, key: str, worker: str, epoch: int, entry: str, node: str) -> str:
+        """The owner has started it: `running`, `stopping` or `stale`. `node` is the dispatcher's."""
+        keys = self.keys
+        names = [keys.job(key), keys.starting, keys.inbox(worker), keys.replies(node)]
+        (outcome,) = await self._run(STARTED, names, key, worker, epoch, entry)
+        return _text(outcome)
+
+    async def failed(
+        self,
+        key: str,
+        worker: str,
+        epoch: int,
+        entry: str,
+        *,
+        node: str,
+        error: str,
+        again_in: float,
+        is_start: bool,
+    ) -> str:
+        """A start or run has failed: `ended`, `waiting`, `stopping` or `stale`."""
+        keys = self.keys
+        names = [
+            keys.job(key),
+            keys.owned(worker),
+            keys.starting,
+            keys.waiting,
+            keys.inbox(worker),
+            keys.replies(node),
+        ]
+        what = "start" if is_start else "run"
+        (outcome,) = await self._run(
+            FAILED, names, key, worker, epoch, entry, error, _ms(again_in), what
+        )
+        return _text(outcome)
+
+    async def ended(self, key: str, worker: str, epoch: int, entry: str) -> Ended:
+        """The job has ended: `ended` or `stale`."""
+        keys = self.keys
+        names = [
+            keys.job(key),
+            keys.owned(worker),
+            keys.starting,
+            keys.waiting,
+            keys.inbox(worker),
+        ]
+        outcome, request, node, stoppers = await self._run(ENDED, names, key, worker, epoch, entry)
+        pairs = [pair.rpartition("@") for pair in _text(stoppers).split()]
+        return Ended(
+            _text(outcome),
+            _text(request),
+            _text(node),
+            tuple((request_id, where) for request_id, _, where in pairs),
+        )
+
+    async def tell(self, node: str, request: str, outcome: str, text: str) -> None:
+        """Put a reply into the replies of a node."""
+        replies = self.keys.replies(node)
+        fields = ("request", request, "outcome", outcome, "text", text)
+        await self.link.call(
+            replies, "XADD", replies, "MAXLEN", "~", 10_000, "*", *fields, repeatable=True
+        )
+        await self.link.call(replies, "PEXPIRE", replies, 3_600_000, repeatable=True)
+
+    async def assign(self, key: str, old: str, epoch: int | None, new: str) -> Answer:
+        """Give a job to another owner, or to none: see `assign.lua`. Without an epoch the old owner must be dead."""
+        keys = self.keys
+        names = [
+            keys.job(key),
+            keys.leases,
+            keys.owned(old),
+            keys.owned(new),
+            keys.inbox(new),
+            keys.starting,
+            keys.waiting,
+            keys.epoch,
+            keys.shutdown,
+        ]
+        outcome, number = await self._run(
+            ASSIGN, names, key, old, "" if epoch is None else epoch, new
+        )
+        return Answer(_text(outcome), int(number))
+
+    async def stop(self, key: str, worker: str, request: str, node: str) -> Answer:
+        """Ask for the end of a job: `stopping`, `ended`, `missing`, or `elsewhere` with the owner."""
+        keys = self.keys
+        names = [keys.job(key), keys.waiting, keys.starting, keys.inbox(worker)]
+        outcome, text = await self._run(STOP, names, key, worker, request, node)
+        return Answer(_text(outcome), 0, _text(text))
+
+    async def notify(self, key: str, worker: str, payload: bytes) -> Answer:
+        """Notify the owner: `sent`, `missing`, `waiting`, or `elsewhere` with the owner."""
+        keys = self.keys
+        names = [keys.job(key), keys.inbox(worker)]
+        outcome, text = await self._run(NOTIFY, names, key, worker, payload)
+        return Answer(_text(outcome), 0, _text(text))
+
+    async def progress(self, key: str, worker: str, epoch: int, text: str | None) -> str:
+        """Note progress, or only look: the job's state, or `stale`."""
+        note = "" if text is None else "1"
+        outcome, state = await self._run(
+            PROGRESS, [self.keys.job(key)], worker, epoch, text or "", note
+        )
+        return _text(state) if outcome == b"noted" else "stale"
+
+    async def done(self, worker: str, entry: str) -> None:
+        """An inbox entry needs nothing more."""
+        inbox = self.keys.inbox(worker)
+        await self.link.call(inbox, "XDEL", inbox, entry, repeatable=True)
+
+    # --- looking
+
+    async def job(self, key: str, *, payload: bool) -> JobInfo | None:
+        """One job; None when there is none."""
+        name = self.keys.job(key)
+        fields = (*JOB_FIELDS, "payload") if payload else JOB_FIELDS
+        values = await self.link.call(name, "HMGET", name, *fields, repeatable=True)
+        return decode_job(key, values[: len(JOB_FIELDS)], values[-1] if payload else None)
+
+    async def jobs(self, keys: Sequence[str]) -> list[JobInfo]:
+        """Those of many jobs that exist."""
+        found = await asyncio.gather(*(self.job(key, payload=False) for key in keys))
+        return [job for job in found if job is not None]
+
+    async def owned(self, worker: str) -> list[str]:
+        """Keys of the jobs a worker owns."""
+        name = self.keys.owned(worker)
+        return [
+            key.decode() for key in await self.link.call(name, "SMEMBERS", name, repeatable=True)
+        ]
+
+    async def some_owned(self, worker: str, count: int) -> list[str]:
+        """At most `count` keys of the jobs a worker owns."""
+        name = self.keys.owned(worker)
+        reply = await self.link.call(name, "SRANDMEMBER", name, count, repeatable=True)
+        return [key.decode() for key in reply]
+
+    async def waiting(self) -> list[str]:
+        """Keys of the jobs without an owner."""
+        name = self.keys.waiting
+        reply = await self.link.call(name, "ZRANGE", name, 0, -1, repeatable=True)
+        return [key.decode() for key in reply]
+
+    async def orders(self, worker: str, after: str, count: int) -> list[tuple[str, list[bytes]]]:
+        """Entries of an inbox that nobody has carried out, from a position of XRANGE on."""
+        name = self.keys.inbox(worker)
+        reply = await self.link.call(
+            name, "XRANGE", name, after, "+", "COUNT", count, repeatable=True
+        )
+        return [(entry.decode(), fields) for entry, fields in reply]
+
+    # --- cleaning up, ticking, ending
+
+    async def survey(self, node: str) -> Survey:
+        """What is to be cleaned up: `idle`, `busy` (another node is at it) or `work`."""
+        keys = self.keys
+        names = [keys.leases, keys.waiting, keys.janitor]
+        outcome, dead, due = await self._run(SURVEY, names, node, _ms(JANITOR_TTL), MOST_DUE)
+        return Survey(_text(outcome), [_text(one) for one in dead], [one.decode() for one in due])
+
+    async def tick(
+        self, name: str, every: float, request: str, *, make: bool, first: float, all_ticks: bool
+    ) -> Tick:
+        """Take a tick that is due: `tick`, `wait` or `gone`."""
+        keys = self.keys
+        which, how = "all" if all_ticks else "latest", "make" if make else ""
+        outcome, due, until_next = await self._run(
+            TICK,
+            [keys.tickers, keys.shutdown],
+            name,
+            _ms(every),
+            which,
+            how,
+            _ms(first),
+            request,
+        )
+        return Tick(_text(outcome), int(due) / 1000, int(until_next) / 1000)
+
+    async def stop_ticker(self, name: str) -> bool:
+        """Remove a ticker: it stops on all nodes. True if there was one."""
+        tickers = self.keys.tickers
+        return bool(await self.link.call(tickers, "HDEL", tickers, name, repeatable=True))
+
+    async def note_planned(self, producer: str, key: str) -> None:
+        """A producer's schedule has a job."""
+        name = self.keys.planned(producer)
+        await self.link.call(name, "SADD", name, key, repeatable=True)
+
+    async def planned(self, producer: str) -> list[str]:
+        """The jobs of a producer's schedule."""
+        name = self.keys.planned(producer)
+        return [
+            key.decode() for key in await self.link.call(name, "SMEMBERS", name, repeatable=True)
+        ]
+
+    async def forget_planned(self, producer: str, *keys: str) -> None:
+        """They are of the schedule no more; none means all."""
+        name = self.keys.planned(producer)
+        command = ("SREM", name, *keys) if keys else ("UNLINK", name)
+        await self.link.call(name, *command, repeatable=True)
+
+    async def ask_for_shutdown(self, node: str, ttl: float) -> str:
+        """Raise the flag; who has asked first."""
+        name = self.keys.shutdown
+        await self.link.call(name, "SET", name, node, "NX", "PX", _ms(ttl), repeatable=True)
+        return _text(await self.link.call(name, "GET", name, repeatable=True) or b"")
+
+    async def shutdown_by(self) -> str:
+        """Who has asked for the end of the pool; empty if nobody has."""
+        name = self.keys.shutdown
+        return _text(await self.link.call(name, "GET", name, repeatable=True) or b"")
+
+    async def forget_node(self, node: str) -> None:
+        """Nobody waits for replies at this node any more."""
+        name = self.keys.replies(node)
+        await self.link.call(name, "UNLINK", name, repeatable=True)
+
+    async def remove_everything(self, waiting: Sequence[str]) -> None:
+        """Delete what the pool has left, the flag last (protocol 7.2)."""
+        keys, call = self.keys, self.link.call
+        for key in waiting:
+            await call(keys.job(key), "UNLINK", keys.job(key), repeatable=True)
+        for ticker in await call(keys.tickers, "HKEYS", keys.tickers, repeatable=True):
+            planned = keys.planned(ticker.decode().removeprefix(SCHEDULE))
+            await call(planned, "UNLINK", planned, repeatable=True)
+        names = (keys.waiting, keys.starting, keys.leases, keys.tickers, keys.janitor)
+        for name in (*names, keys.epoch, keys.meta, keys.shutdown):
+            await call(name, "UNLINK", name, repeatable=True)

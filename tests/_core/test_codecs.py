@@ -188,5 +188,5 @@ def test_pydantic_model_travels_and_is_validated() -> None:
         codec.decode(b'{"name": "Ada", "age": "old"}')
     with pytest.raises(DecodeError):
         codec.decode(b"{" * 10_000)
-    with pytest.raises(TypeError, match="Person, not dict"):
+    with pytest.raises(TypeError, match="Person is needed, not dict"):
         codec.encode({"name": "Ada", "age": 36})

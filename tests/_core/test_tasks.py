@@ -194,3 +194,73 @@ async def test_tasks_are_started_only_between_enter_and_leave() -> None:
         pass
     with pytest.raises(AssertionError, match="between enter and leave"):
         owner.tasks.start_soon(anyio.sleep_forever)
+
+
+async def test_cancelled_block_leaves_its_duties_to_their_owner() -> None:
+    """They go on until `leave`, so that the owner can end in order."""
+    tasks, done = OwnedTasks(), anyio.Event()
+    seen: list[str] = []
+
+    async def duty() -> None:
+        try:
+            await done.wait()
+            seen.append("asked")
+            await anyio.sleep_forever()
+        finally:
+            seen.append("ended")
+
+    with anyio.CancelScope() as scope:
+        await tasks.enter()
+        tasks.start_soon(duty)
+        scope.cancel()
+        try:
+            await anyio.sleep_forever()
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                done.set()
+                await anyio.wait_all_tasks_blocked()
+            assert seen == ["asked"]
+            await tasks.leave(type(error), error, error.__traceback__)
+            raise
+    assert scope.cancelled_caught
+    assert seen == ["asked", "ended"]
+
+
+async def test_error_of_a_task_group_in_the_block_comes_out() -> None:
+    """Python 3.11's own task group leaves its task marked as cancelled; that must not hide its error."""
+
+    async def fail_soon() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("of the user")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with Owner() as owner:
+            owner.tasks.start_soon(anyio.sleep_forever)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail_soon())
+                group.create_task(asyncio.sleep(60))
+    assert [str(error) for error in caught.value.exceptions] == ["of the user"]
+
+
+async def test_duty_that_is_started_while_its_owner_leaves_ends_at_once() -> None:
+    seen: list[str] = []
+
+    async def late() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            seen.append("late one ended")
+
+    async def starter(owner: Owner) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            owner.tasks.start_soon(late)
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+            seen.append("starter ended")
+
+    async with Owner() as owner:
+        owner.tasks.start_soon(starter, owner)
+        await anyio.lowlevel.checkpoint()
+    assert sorted(seen) == ["late one ended", "starter ended"]

@@ -1,8 +1,9 @@
 """Background tasks of one owner, for owners that are async context managers themselves.
 
-An anyio task group wraps whatever leaves its block into an ExceptionGroup. For an owner such as a hub that is wrong
-twice: an error of the user's block must come out as it is, and an error of a background duty must come out as the one
-error it was. `OwnedTasks` gives exactly that.
+An anyio task group has its tasks share the fate of the block that it stands around. For an owner such as a hub that is
+wrong in three ways. An error of the user's block must come out as it is. An error of a background duty must come out as
+the one error it was. And a block that is cancelled must not take the duties with it, since its owner needs them to end
+in order: to hand over, to acknowledge, to sign off. `OwnedTasks` gives exactly that.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ class OwnedTasks:
 
     def __init__(self) -> None:
         self._group: TaskGroup | None = None
+        self._scopes: set[anyio.CancelScope] = set()
+        self._is_leaving = False
 
     async def enter(self) -> None:
         """Begin; from now on tasks can be started."""
+        self._is_leaving = False
         self._group = await anyio.create_task_group().__aenter__()
 
     @property
@@ -36,8 +40,22 @@ class OwnedTasks:
     def start_soon(
         self, duty: Callable[..., Coroutine[Any, Any, Any]], *args: object, name: str | None = None
     ) -> None:
-        """Start a background task."""
-        self.group.start_soon(duty, *args, name=name)
+        """Start a background task. It ends by itself, or when the owner leaves."""
+        self.group.start_soon(
+            self._run, duty, args, name=name or getattr(duty, "__qualname__", None)
+        )
+
+    async def _run(
+        self, duty: Callable[..., Coroutine[Any, Any, Any]], args: tuple[object, ...]
+    ) -> None:
+        with anyio.CancelScope(shield=True) as scope:
+            self._scopes.add(scope)
+            try:
+                if self._is_leaving:
+                    scope.cancel()
+                await duty(*args)
+            finally:
+                self._scopes.discard(scope)
 
     async def leave(
         self,
@@ -50,18 +68,22 @@ class OwnedTasks:
         Raises:
             BaseException: what a background task failed with, if the block itself did not fail.
         """
-        group, self._group = self.group, None
+        group = self.group
+        self._is_leaving = True
+        for scope in tuple(self._scopes):
+            scope.cancel()
         try:
             if isinstance(error, asyncio.CancelledError):
                 return await group.__aexit__(
                     kind, error, trace
                 )  # it knows whether the cancellation was its own
-            group.cancel_scope.cancel()
             await group.__aexit__(None, None, None)
         except BaseExceptionGroup as failures:
             if error is None or isinstance(error, asyncio.CancelledError):
                 raise _only_one(failures) from None
             error.add_note(f"meanwhile a background task failed, too: {_only_one(failures)!r}")
+        finally:
+            self._group = None
         return False
 
 

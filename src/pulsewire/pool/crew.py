@@ -39,6 +39,7 @@ class Crew:
         self.tasks = OwnedTasks()
         self.is_shutting_down = False
         self.on_view_changed: Callable[[], None] = lambda: None
+        self.is_trusted: Callable[[str], bool] = lambda _worker: True
 
     def start_soon(self, duty: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> None:
         """Start a background task of the node."""

@@ -38,8 +38,30 @@ GONE = "it ended before its start was reported"
 
 @dataclass(slots=True)
 class _Waiter:
+    """Who waits for the reply to a request about a job. The future only wakes it, for the reply or to look."""
+
     key: str
-    future: asyncio.Future[Reply]
+    future: asyncio.Future[None]
+    reply: Reply | None = None
+
+    def wake(self) -> None:
+        """There is something to see."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+    async def wait(self, seconds: float) -> Reply | None:
+        """The reply; None when it has not come in that time."""
+        loop = asyncio.get_running_loop()
+        if self.reply is None:
+            if self.future.done():
+                self.future.result()
+                self.future = loop.create_future()
+            alarm = loop.call_later(max(seconds, 0.0), self.wake)
+            try:
+                await self.future
+            finally:
+                alarm.cancel()
+        return self.reply
 
 
 class Dispatcher:
@@ -53,8 +75,9 @@ class Dispatcher:
     def take(self, reply: Reply) -> None:
         """A reply has come."""
         waiter = self._waiters.get(reply.request)
-        if waiter is not None and not waiter.future.done():
-            waiter.future.set_result(reply)
+        if waiter is not None:
+            waiter.reply = reply
+            waiter.wake()
 
     def close(self) -> None:
         """Nobody will be answered any more."""
@@ -118,13 +141,13 @@ class Dispatcher:
         crew, began = self._crew, SYSTEM_CLOCK.monotonic()
         while True:
             left = began + within - SYSTEM_CLOCK.monotonic()
-            with anyio.move_on_after(max(min(left, LOOK_AFTER), 0.0)):
-                reply = await asyncio.shield(waiter.future)
+            reply = await waiter.wait(min(left, LOOK_AFTER))
+            if reply is not None:
                 if reply.outcome == "failed":
                     raise JobStartFailed(crew.name, waiter.key, reply.text)
                 return
             job = await crew.store.job(waiter.key, payload=False)
-            if waiter.future.done():
+            if waiter.reply is not None:
                 continue
             if job is None:
                 raise JobStartFailed(crew.name, waiter.key, GONE)
@@ -157,8 +180,7 @@ class Dispatcher:
         began = SYSTEM_CLOCK.monotonic()
         while True:
             left = began + timeout - SYSTEM_CLOCK.monotonic()
-            with anyio.move_on_after(max(min(left, LOOK_AFTER), 0.0)):
-                await asyncio.shield(waiter.future)
+            if await waiter.wait(min(left, LOOK_AFTER)) is not None:
                 return
             job = await self._crew.store.job(waiter.key, payload=False)
             if job is None or job.state is not JobState.STOPPING:

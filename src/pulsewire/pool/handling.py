@@ -78,6 +78,8 @@ class Handling:
         """
         self.run: Run | None = None
         self.object: Any = None
+        if isinstance(handler, type):
+            raise InvalidOption("handler", handler, "it is a class: make an object of it")
         if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
             getattr(handler, "__call__", None)  # noqa: B004  # whether it is a coroutine, not whether it is there
         ):

@@ -63,6 +63,7 @@ class Staff:
         self._check_deadlines = anyio.Event()
         self._view_changed = anyio.Event()
         crew.on_view_changed = self.note_view
+        crew.is_trusted = self.is_trusted
 
     # --- coming and going
 
@@ -148,6 +149,11 @@ class Staff:
         if self._leases is not None:
             await self._leases.stop()
 
+    def is_trusted(self, worker: str) -> bool:
+        """Whether a worker may run jobs: its deadline has not come (protocol 2.4)."""
+        left = self._tenure.deadline(worker) - SYSTEM_CLOCK.monotonic()
+        return left > self._crew.options.margin
+
     def note_view(self) -> None:
         """Keys may belong to other workers than before."""
         self._view_changed.set()
@@ -174,17 +180,27 @@ class Staff:
 
     async def _enrol(self, worker: Worker) -> None:
         """Lease first, then the map: who sees the worker may give it jobs (protocol 2.2)."""
-        asked_at = SYSTEM_CLOCK.monotonic()
-        answer = await self._store.enrol(worker.id, self._crew.options.worker_ttl)
-        if answer.outcome == "shutdown":
-            raise PoolShutDown(self._crew.name, answer.text)
-        self._tenure.enrolled(worker.id, asked_at)
+        mine, ttl = worker.id, self._crew.options.worker_ttl
+        asked_at = await self._get_lease(mine, ttl)
+        self.workers[mine] = worker
+        self._tenure.enrolled(mine, asked_at)
         self._check_deadlines.set()
         worker.started = await self._link.time()
-        self.workers[worker.id] = worker
-        await self._mail.add(worker.id, worker.take)
+        await self._mail.add(mine, worker.take)
+        if worker.is_fenced or worker.id != mine:
+            return  # meanwhile; it begins anew by itself
         await self._show(worker)
-        self._crew.hooks.worker_joined(self._crew.name, worker.id)
+        self._crew.hooks.worker_joined(self._crew.name, mine)
+
+    async def _get_lease(self, worker: str, ttl: float) -> float:
+        """When the request was sent that gave the lease: a moment ago, or it would be worth nothing."""
+        while True:
+            asked_at = SYSTEM_CLOCK.monotonic()
+            answer = await self._store.enrol(worker, ttl)
+            if answer.outcome == "shutdown":
+                raise PoolShutDown(self._crew.name, answer.text)
+            if SYSTEM_CLOCK.monotonic() - asked_at <= self._crew.options.renew_every:
+                return asked_at  # else the server was away, and nobody knows the worker yet: again
 
     async def _show(self, worker: Worker) -> None:
         """Write a worker's entry into the map."""

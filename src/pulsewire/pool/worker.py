@@ -8,10 +8,9 @@ stops, and nothing more is recorded, since the jobs may be another's by now.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -50,6 +49,7 @@ class _Held:
 
     Attributes:
         epoch: of the job as it is held; 0 before the first order.
+        orders: to be carried out; None while there are none, since a worker may hold very many jobs.
         dispatcher: the node that waits for the start.
         is_begun: the handler has it, or is about to.
     """
@@ -59,7 +59,7 @@ class _Held:
     dispatcher: str = ""
     is_begun: bool = False
     is_conducted: bool = False
-    orders: deque[Order] = field(default_factory=deque)
+    orders: list[Order] | None = None
     starting: anyio.CancelScope | None = None
     running: anyio.CancelScope | None = None
     run_is_over: anyio.Event | None = None
@@ -81,7 +81,7 @@ class Worker:
         self.is_draining = False
         self._crew = crew
         self._held: dict[str, _Held] = {}
-        self._limiter = anyio.CapacityLimiter(crew.options.concurrency)
+        self._limiter = anyio.Semaphore(crew.options.concurrency, fast_acquire=True)
         self._scopes: set[anyio.CancelScope] = set()
         self._emptied = anyio.Event()
         self._missing: set[str] = set()
@@ -111,6 +111,8 @@ class Worker:
         held = self._held.get(order.key)
         if held is None:
             held = self._held[order.key] = _Held(order.key)
+        if held.orders is None:
+            held.orders = []
         held.orders.append(order)
         if order.do in ("stop", LEAVE) and held.starting is not None:
             held.starting.cancel()  # it would wait for a start that may never return
@@ -133,7 +135,7 @@ class Worker:
         """Hand over every job, also those that were not begun; returns when none is left here and in Redis."""
         while not self.is_fenced:
             for key, held in list(self._held.items()):
-                if not any(order.do == LEAVE for order in held.orders):
+                if not any(order.do == LEAVE for order in held.orders or ()):
                     self.take(Order("", LEAVE, key, held.epoch))
             await self._wait_empty()
             owned = await self.record(lambda: self._crew.store.owned(self.id))
@@ -151,7 +153,7 @@ class Worker:
                 held = self._held.get(key)
                 if held is None:
                     held = self._held[key] = _Held(key)
-                if not any(order.do == "stop" for order in held.orders):
+                if not any(order.do == "stop" for order in held.orders or ()):
                     self.take(Order("", "stop", key, held.epoch))
             if not owned and not self._held:
                 return
@@ -221,12 +223,12 @@ class Worker:
             try:
                 with suppress(FencedError):
                     while held.orders:
-                        order = held.orders.popleft()
+                        order = held.orders.pop(0)
                         async with self._limiter:
                             await self._carry_out(held, order)
             finally:
                 self._scopes.discard(scope)
-        held.is_conducted = False
+        held.is_conducted, held.orders = False, held.orders or None
         if not held.is_begun and not held.orders:
             self._drop(held)
 
@@ -260,6 +262,8 @@ class Worker:
             await self._give_away(held.key, order.epoch)
             await self._discard(order)
             return
+        if not self._crew.is_trusted(self.id):
+            return  # woken too late: it is another's, or about to be, and this worker is fenced in a moment
         held.epoch, held.dispatcher, held.is_begun = order.epoch, order.node, True
         job = Job(order, partial(self._report, held.key, order.epoch))
         scope = held.starting = anyio.CancelScope()
@@ -344,6 +348,7 @@ class Worker:
         elif not held.epoch:  # not begun here: its start is in the inbox still, or was lost
             job = await self.record(lambda: self._crew.store.job(held.key, payload=False))
             if job is None or job.owner != self.id:
+                await self._disown(held.key)
                 await self._discard(order)
                 return
             held.epoch = self._put_off[held.key] = job.token
@@ -363,6 +368,8 @@ class Worker:
             await self.record(partial(store.tell, ended.node, ended.request, "failed", NOT_STARTED))
 
     async def _notify(self, held: _Held, order: Order) -> None:
+        if not self._crew.is_trusted(self.id):
+            return
         if held.is_begun and order.epoch == held.epoch:
             if self.handling.takes_notifications:
                 try:
@@ -392,6 +399,7 @@ class Worker:
         if epoch is None:
             job = await self.record(lambda: crew.store.job(key, payload=False))
             if job is None or job.owner != self.id:
+                await self._disown(key)
                 return
             epoch = self._put_off[key] = job.token
         while True:
@@ -405,6 +413,10 @@ class Worker:
             elif given.outcome in ("given", "parked"):
                 crew.hooks.job_moved(crew.name, key, self.id, target)
             return
+
+    async def _disown(self, key: str) -> None:
+        """A key among this worker's that is not a job of its: the script takes it out."""
+        await self.record(lambda: self._crew.store.assign(key, self.id, 0, ""))
 
     async def _run_is_over(self, held: _Held, order: Order) -> None:
         if not held.is_begun or order.epoch != held.epoch:
@@ -499,7 +511,7 @@ class Worker:
 
     async def _report(self, key: str, epoch: int, text: str | None) -> bool:
         """A handler asks whether the job is still its own."""
-        if self.is_fenced:
+        if self.is_fenced or not self._crew.is_trusted(self.id):
             return False
         state = await self._crew.store.progress(key, self.id, epoch, text)
         return state not in ("stale", JobState.STOPPING)

@@ -35,10 +35,11 @@ if worker == "" then
 elseif not holds(leases, worker, now) then
   return { "lapsed", 0, worker }
 end
-redis.call("HSET", job, "payload", ARGV[2], "created", now, "request", ARGV[5], "node", ARGV[6], "starts", 0)
 if worker == "" then
+  redis.call("HSET", job, "payload", ARGV[2], "created", now, "request", ARGV[5], "node", ARGV[6], "starts", 0)
   park({ job = job, starting = KEYS[5], waiting = KEYS[6] }, key, now, now)
   return { "parked", 0, "" }
 end
 local keys = { job = job, owned = KEYS[3], inbox = KEYS[4], starting = KEYS[5], waiting = KEYS[6], epoch = KEYS[7] }
-return { "given", give(keys, key, worker, now), worker }
+local fresh = { payload = ARGV[2], request = ARGV[5], node = ARGV[6] }
+return { "given", give(keys, key, worker, now, fresh), worker }

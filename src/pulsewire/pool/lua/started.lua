@@ -14,10 +14,10 @@ end
 redis.call("ZREM", KEYS[2], ARGV[1])
 if there[5] and there[5] ~= "" then
   tell(KEYS[4], there[4], "started", ARGV[2])
-  redis.call("HSET", job, "node", "")
 end
 if there[3] == "stopping" then
+  redis.call("HSET", job, "node", "")
   return { "stopping" }
 end
-redis.call("HSET", job, "state", "running", "since", now_ms())
+redis.call("HSET", job, "state", "running", "since", now_ms(), "node", "")
 return { "running" }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.tasks import OwnedTasks
 from pulsewire.errors import JobNotFound, NoWorkers
 from pulsewire.pool.options import DEFAULT_ROUTING, NodeOptions
 from pulsewire.pool.roster import Roster
-from pulsewire.pool.store import Answer, PoolStore
+from pulsewire.pool.store import Answer, PoolStore, Stopped
 from pulsewire.pool.wire import Order
 
+NOT_STARTED = "it was stopped before it had started"
+A = TypeVar("A", Answer, Stopped)
 MOST_DETOURS = 10
 """Times that a request for a job's owner follows it elsewhere before it gives up for now."""
 
@@ -56,9 +58,7 @@ class Crew:
         if self.roster.suspect(worker):
             self.on_view_changed()
 
-    async def ask_owner(
-        self, key: str, ask: Callable[[str], Coroutine[Any, Any, Answer]]
-    ) -> Answer:
+    async def ask_owner(self, key: str, ask: Callable[[str], Coroutine[Any, Any, A]]) -> A:
         """Ask for something at the owner of a job, wherever it is by now."""
         worker = self.target(key)
         answer = await ask(worker)

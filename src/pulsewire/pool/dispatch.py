@@ -24,9 +24,9 @@ from pulsewire.errors import (
     PoolFull,
     PoolShutDown,
 )
-from pulsewire.pool.crew import Crew
+from pulsewire.pool.crew import NOT_STARTED, Crew
 from pulsewire.pool.jobs import JobState
-from pulsewire.pool.store import Answer
+from pulsewire.pool.store import Stopped
 from pulsewire.pool.wire import Reply
 
 LOOK_FOR_WORKERS = 0.5
@@ -162,13 +162,17 @@ class Dispatcher:
         waiter = self._expect(key, request)
         node = crew.node if wait else ""
 
-        async def ask(worker: str) -> Answer:
+        async def ask(worker: str) -> Stopped:
             return await crew.store.stop(key, worker, request, node)
 
         try:
             answer = await crew.ask_owner(key, ask)
             if answer.outcome == "missing":
+                if answer.was_repeated:  # gone, perhaps by the request whose reply was lost
+                    return
                 raise JobNotFound(crew.name, key)
+            if answer.outcome == "ended" and answer.node:
+                await crew.store.tell(answer.node, answer.text, "failed", NOT_STARTED)
             if answer.outcome == "elsewhere":
                 raise NoWorkers(crew.name, key)
             if wait and answer.outcome == "stopping":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from pulsewire.pool.crew import Crew
+from pulsewire.pool.crew import NOT_STARTED, Crew
 from pulsewire.pool.store import JANITOR_TTL
 from pulsewire.pool.wire import SHUTDOWN_ENTRY, Order, decode_order
 from pulsewire.rmap.map import ReplicatedMap
@@ -71,7 +71,8 @@ class Janitor:
         async def give(key: str) -> None:
             nonlocal given
             async with self._limiter:
-                given += await self._give_one(key, old)
+                if await self._give_one(key, old):
+                    given += 1
 
         async with anyio.create_task_group() as giving:
             for key in keys:
@@ -97,6 +98,8 @@ class Janitor:
         ended = await store.ended(key, old, epoch, "")
         for request, node in ended.stoppers:
             await store.tell(node, request, "ended", "")
+        if ended.node:
+            await store.tell(ended.node, ended.request, "failed", NOT_STARTED)
 
     async def _forward_notifications(self, worker: str) -> None:
         """What the dead worker has not heard goes to the new owners."""

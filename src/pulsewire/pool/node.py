@@ -341,6 +341,8 @@ class Node:
         """
         self._check_open()
         self._check_ticker(name, every)
+        if missed not in ("latest", "all"):
+            raise InvalidOption("missed", missed, 'use "latest" or "all"')
         return Ticker(
             self._crew, self._requests, self._stop, name, every, missed=missed, first=every
         )
@@ -358,7 +360,7 @@ class Node:
         self._check_open()
         if self.options.client_only:
             raise InvalidOption("client_only", True, "a client-only node runs no schedules")
-        name = f"{SCHEDULE}{producer.name}"
+        name = f"{SCHEDULE}{check_name('producer', producer.name)}"
         self._check_ticker(name, every)
         ticker = Ticker(
             self._crew, self._requests, self._stop, name, every, missed="latest", first=0.0

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pulsewire._redis.link import Link
+from pulsewire._redis.link import Link, Unsettled
 from pulsewire._redis.pipeline import Argument
 from pulsewire._redis.scripts import Script
 from pulsewire.pool.keys import PoolKeys
@@ -43,6 +43,21 @@ class Answer(NamedTuple):
     outcome: str
     number: int = 0
     text: str = ""
+
+
+class Stopped(NamedTuple):
+    """What `stop.lua` says.
+
+    Attributes:
+        text: the owner where it is elsewhere; the request of the dispatch where the job has ended.
+        node: of the dispatcher that waits for the start of a job that has ended.
+        was_repeated: a first reply was lost.
+    """
+
+    outcome: str
+    text: str
+    node: str
+    was_repeated: bool
 
 
 class Ended(NamedTuple):
@@ -245,12 +260,17 @@ class PoolStore:
         )
         return Answer(_text(outcome), int(number))
 
-    async def stop(self, key: str, worker: str, request: str, node: str) -> Answer:
+    async def stop(self, key: str, worker: str, request: str, node: str) -> Stopped:
         """Ask for the end of a job: `stopping`, `ended`, `missing`, or `elsewhere` with the owner."""
         keys = self.keys
         names = [keys.job(key), keys.waiting, keys.starting, keys.inbox(worker)]
-        outcome, text = await self._run(STOP, names, key, worker, request, node)
-        return Answer(_text(outcome), 0, _text(text))
+        args, was_repeated = (key, worker, request, node), False
+        try:
+            reply = await self.link.run(STOP, names, args)
+        except Unsettled:
+            reply, was_repeated = await self._run(STOP, names, *args), True
+        outcome, text, where = map(_text, reply)
+        return Stopped(outcome, text, where, was_repeated)
 
     async def notify(self, key: str, worker: str, payload: bytes) -> Answer:
         """Notify the owner: `sent`, `missing`, `waiting`, or `elsewhere` with the owner."""

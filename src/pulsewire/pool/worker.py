@@ -18,7 +18,7 @@ import anyio
 
 from pulsewire._core.backoff import Backoff
 from pulsewire._core.loops import PASSING, RETRY_BASE, RETRY_CAP
-from pulsewire.pool.crew import Crew
+from pulsewire.pool.crew import NOT_STARTED, Crew
 from pulsewire.pool.handling import Handling, Job
 from pulsewire.pool.jobs import JobState
 from pulsewire.pool.wire import Order
@@ -30,7 +30,6 @@ LEAVE = "leave"
 ENDED = "ended"
 CRASHED = "crashed"
 CHECK = "check"
-NOT_STARTED = "it was stopped before it had started"
 LAST_WORDS = 0.5
 """Seconds that a cancelled `start` may take to end before `stop` is called all the same."""
 SAMPLE = 100

@@ -120,9 +120,13 @@ class Subscription:
         """Send the listener's probes now, not at the next turn."""
         self._line.probe(self)
 
-    def end(self) -> None:
-        """Stop listening. Nothing is heard after that."""
-        self._line.end(self)
+    def end(self) -> asyncio.Future[Any] | None:
+        """Stop listening. Nothing is heard after that.
+
+        Returns:
+            The server's confirmation, where it is told; until then it may still count this listener.
+        """
+        return self._line.end(self)
 
 
 class _Line:
@@ -218,13 +222,14 @@ class _Line:
         self.end(subscription)
         subscription.listener.cut_off(reason)
 
-    def end(self, subscription: Subscription) -> None:
+    def end(self, subscription: Subscription) -> asyncio.Future[Any] | None:
         """See `Subscription.end`."""
+        goodbye = None
         subscription.is_live = False
         channel = subscription.listener.channel
         mine = self._by_channel.get(channel.encode(), [])
         if subscription not in mine:
-            return
+            return None
         mine.remove(subscription)
         connection = subscription.connection
         if not mine:
@@ -236,6 +241,7 @@ class _Line:
             self._connection = None
             self._stop_timer()
             connection.retire()
+        return goodbye
 
     # --- probes
 

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
@@ -93,6 +93,7 @@ class Follower(Generic[T]):
         self._codec = codec
         self._hooks = hooks
         self._logger = logger
+        self.goodbye: asyncio.Future[Any] | None = None
         self._subscription: Subscription | None = None
         self._trouble = asyncio.Event()
         self._reason = JOINING
@@ -244,7 +245,7 @@ class Follower(Generic[T]):
     def _leave(self) -> None:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
-            subscription.end()
+            self.goodbye = subscription.end()
         self.replica.lose_touch()
 
     def close(self) -> None:

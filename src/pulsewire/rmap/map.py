@@ -155,6 +155,8 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
         with anyio.move_on_after(GOODBYE, shield=True):
             try:
                 await self._store.sign_off()
+                if self._follower.goodbye is not None:
+                    await self._follower.goodbye  # from then on `forget` does not count us
             except PulsewireError:
                 return  # what it would have removed has a time to live
 

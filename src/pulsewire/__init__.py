@@ -12,6 +12,10 @@ In a few lines::
         async with hub.map("feature-flags") as flags:
             await flags.set("signup.enabled", "true")
             flags.get("signup.enabled")
+
+        async with hub.node("email-pool") as node:
+            await node.add_worker(EmailHandler())
+            await node.dispatch("user:123", b"...")
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from pulsewire._redis.opening import ServerInfo
 from pulsewire.errors import *  # noqa: F403  # every exception; the list is errors.__all__
 from pulsewire.errors import __all__ as _errors
 from pulsewire.hub import Hub, connect
+from pulsewire.pool import Job, JobInfo, Node
 from pulsewire.rmap import Change, MapInfo, ReplicatedMap
 from pulsewire.streaming import FIELDS, Event, Fields, NewEvent, Reader, Sink, Stream, StreamInfo
 
@@ -36,8 +41,11 @@ __all__ = [  # noqa: PLE0604  # errors.__all__ holds strings
     "Fields",
     "Hooks",
     "Hub",
+    "Job",
+    "JobInfo",
     "MapInfo",
     "NewEvent",
+    "Node",
     "Reader",
     "ReplicatedMap",
     "ServerInfo",

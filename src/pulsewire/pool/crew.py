@@ -6,6 +6,10 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import anyio
+
+from pulsewire._core.backoff import Backoff
+from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.tasks import OwnedTasks
 from pulsewire.errors import JobNotFound, NoWorkers
@@ -86,12 +90,21 @@ class Crew:
             raise NoWorkers(self.name, key)
 
     async def forward(self, order: Order) -> None:
-        """Send a notification after a job that went elsewhere."""
-        try:
-            await self.notify(order.key, order.payload)
-        except (JobNotFound, NoWorkers) as error:
-            said = {"pool": self.name, "job": order.key, "why": str(error)}
-            self.logger.warning("a notification of a job came too late", extra=said)
+        """Send a notification after a job that went elsewhere; wait for `ack_grace` while it has no owner."""
+        backoff = Backoff(base=0.02, cap=0.5)
+        deadline = SYSTEM_CLOCK.monotonic() + self.options.ack_grace
+        while True:
+            try:
+                await self.notify(order.key, order.payload)
+            except (JobNotFound, NoWorkers) as error:
+                pause = backoff.next_pause()
+                late = SYSTEM_CLOCK.monotonic() + pause > deadline
+                if isinstance(error, NoWorkers) and not late:
+                    await anyio.sleep(pause)
+                    continue
+                said = {"pool": self.name, "job": order.key, "why": str(error)}
+                self.logger.warning("a notification of a job came too late", extra=said)
+            return
 
     # --- what is told
 

@@ -114,7 +114,7 @@ class Staff:
         """Hand a worker's jobs over, then end its lease."""
         if self.workers.get(worker.id) is not worker:
             return
-        worker.is_draining = True
+        worker.is_draining = worker.is_leaving = True
         with suppress(FencedError):
             await worker.record(partial(self._show, worker))
             while not worker.is_fenced:
@@ -261,7 +261,7 @@ class Staff:
         crew.hooks.worker_fenced(self._crew.name, lapsed, count)
         self._mail.remove(lapsed)
         await worker.fence()
-        if self.is_leaving or crew.is_shutting_down:
+        if self.is_leaving or worker.is_leaving or crew.is_shutting_down:
             return
         worker.begin_anew(new_ulid())
         while not self._context.stop.is_set and not crew.is_shutting_down:

@@ -78,6 +78,7 @@ class Worker:
         self.handling = handling
         self.started = 0.0
         self.is_draining = False
+        self.is_leaving = False
         self._crew = crew
         self._held: dict[str, _Held] = {}
         self._limiter = anyio.Semaphore(crew.options.concurrency, fast_acquire=True)
@@ -378,8 +379,15 @@ class Worker:
             else:
                 self._crew.note_unheard(order.key, self.id)
         else:  # it went elsewhere meanwhile: so does this
-            await self.record(lambda: self._crew.forward(order))
+            self._crew.start_soon(self._send_after, order)
+            return
         await self._discard(order)
+
+    async def _send_after(self, order: Order) -> None:
+        """Send a notification to wherever its job is by now. Until then it stays in the inbox."""
+        with suppress(FencedError):  # then the janitor does
+            await self.record(lambda: self._crew.forward(order))
+            await self._discard(order)
 
     async def _move(self, held: _Held, order: Order) -> None:
         target = self._crew.target(held.key, but=self.id if order.do == LEAVE else "")

@@ -1,7 +1,8 @@
-"""Streams, maps and servers in words: the tables and the JSON of what `info()` tells. Reads nothing itself."""
+"""Streams, maps, pools and servers in words: tables and JSON of what the library tells. Reads nothing itself."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,8 @@ import msgspec
 import pulsewire
 from pulsewire.cli import render
 from pulsewire.cli.map_document import Differences, value_as_data
+from pulsewire.cli.pool_watch import Happening, Look
+from pulsewire.pool import JobInfo, JobState, WorkerInfo
 from pulsewire.streaming import GroupInfo
 
 __all__ = [
@@ -19,13 +22,24 @@ __all__ = [
     "change_line",
     "difference_lines",
     "differences_as_data",
+    "dispatched",
     "event_as_data",
     "event_line",
+    "happening_as_data",
+    "happening_line",
+    "in_words",
+    "job_as_data",
+    "job_row",
     "map_as_data",
     "map_row",
+    "pool_as_data",
+    "pool_row",
     "server_name",
     "show",
+    "show_job",
     "show_map",
+    "worker_as_data",
+    "worker_row",
 ]
 
 
@@ -190,3 +204,137 @@ def differences_as_data(found: Differences, *, dry_run: bool) -> dict[str, objec
         "removed": sorted(found.removed),
         "unchanged": found.unchanged,
     }
+
+
+# --- pools
+
+
+def pool_as_data(name: str, look: Look, *, is_shutting_down: bool) -> dict[str, object]:
+    """Return a pool in numbers, ready for JSON."""
+    states = Counter(job.state for job in look.jobs.values())
+    return {
+        "pool": name,
+        "is_shutting_down": is_shutting_down,
+        "nodes": len({worker.node for worker in look.workers.values()}),
+        "workers": len(look.workers),
+        "jobs": len(look.jobs),
+        **{state.value: states[state] for state in JobState},
+    }
+
+
+def pool_row(data: dict[str, object]) -> tuple[str, ...]:
+    """Return `pool_as_data` as a row."""
+    name = render.readable(data["pool"])
+    numbers = (str(data[field]) for field in ("nodes", "workers", "jobs", *JobState))
+    return (f"{name} (shutting down)" if data["is_shutting_down"] else name, *numbers)
+
+
+def in_words(look: Look) -> str:
+    """Return a pool in numbers for people."""
+    return f"{len(look.workers):,} workers, {len(look.jobs):,} jobs"
+
+
+def worker_as_data(worker: WorkerInfo, jobs: int) -> dict[str, object]:
+    """Return what is known of a worker, ready for JSON."""
+    data: dict[str, object] = msgspec.to_builtins(worker)
+    return data | {"jobs": jobs}
+
+
+def worker_row(worker: WorkerInfo, jobs: int, now: float) -> tuple[str, ...]:
+    """Return a worker as a row: id, state, jobs, weight, how long it is there, host, pid, node."""
+    return (
+        render.readable(worker.id),
+        worker.state,
+        render.how_many(jobs),
+        f"{worker.weight:g}",
+        render.how_long(max(now - worker.started, 0.0)),
+        render.readable(worker.host),
+        str(worker.pid),
+        render.readable(worker.node),
+    )
+
+
+def job_as_data(job: JobInfo) -> dict[str, object]:
+    """Return what is known of a job, ready for JSON."""
+    data: dict[str, object] = msgspec.to_builtins(job)
+    if job.payload is None:
+        del data["payload"]
+        return data
+    return data | {"payload": value_as_data(job.payload)}
+
+
+def job_row(job: JobInfo, now: float) -> tuple[str, ...]:
+    """Return a job as a row: key, state and for how long, owner, token, starts, progress, last error."""
+    return (
+        render.readable(job.key),
+        job.state.value,
+        _ago(job.since, now),
+        job.owner or "-",
+        str(job.token),
+        str(job.starts),
+        render.readable(job.progress),
+        render.readable(job.error),
+    )
+
+
+def show_job(job: JobInfo, now: float) -> None:
+    """Print what is known of a job."""
+    key, state, since, owner, token, starts, progress, error = job_row(job, now)
+    render.fields(
+        {
+            "job": key,
+            "state": f"{state} for {since}",
+            "owner": owner,
+            "token": token,
+            "starts": starts,
+            "dispatched": f"{_ago(job.created_at, now)} ago",
+            "progress": progress or "-",
+            "last error": error or "-",
+            "payload": "-" if not job.payload else render.readable(job.payload),
+        }
+    )
+
+
+def dispatched(key: str, job: JobInfo | None) -> str:
+    """Return what has become of a job that was dispatched, as one line."""
+    name = f"job {render.readable(key)}"
+    if job is None:
+        return f"{name} has started, and ended"
+    at = f" at worker {job.owner}, token {job.token}" if job.owner else ""
+    return f"{name} is {job.state.value}{at}"
+
+
+def happening_as_data(happening: Happening) -> dict[str, object]:
+    """Return what has happened in a pool, ready for JSON."""
+    data: dict[str, object] = {"kind": happening.kind, "worker": happening.worker}
+    if happening.job is None:
+        return data
+    job = happening.job
+    return data | {
+        "job": job.key,
+        "state": job.state.value,
+        "was": happening.was,
+        "token": job.token,
+        "starts": job.starts,
+    }
+
+
+def happening_line(happening: Happening) -> str:
+    """Return what has happened in a pool as one line: when it was seen, and what."""
+    at = f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}"
+    worker, job = happening.worker, happening.job
+    if job is None:
+        return f"{at}  {happening.kind}  {worker}"
+    parts = [at, happening.kind if happening.kind != "job is" else f"job is {job.state.value}"]
+    parts.append(render.readable(job.key))
+    if happening.kind == "job moved":
+        parts.append(f"{happening.was or 'no owner'} -> {worker or 'no owner'}")
+    elif worker:
+        parts.append(f"at {worker}")
+    if happening.kind != "job ended":
+        parts.append(f"{job.state.value}, token {job.token}")
+    return "  ".join(parts)
+
+
+def _ago(moment: datetime, now: float) -> str:
+    return render.how_long(max(now - moment.timestamp(), 0.0))

@@ -20,8 +20,19 @@ from pulsewire.testing.waiting import wait_until
 from tests.cli.conftest import Invoke
 from tests.cli.programs import Program, Programs
 
-SMALL = ("--tickets", "100", "--work", "0.01", "--consumers", "2", "--ack-grace", "0.5")
-LONG = ("--tickets", "2000", "--work", "0.05", "--consumers", "2")
+SMALL = (
+    "--act",
+    "tickets",
+    "--tickets",
+    "100",
+    "--work",
+    "0.01",
+    "--consumers",
+    "2",
+    "--ack-grace",
+    "0.5",
+)
+LONG = ("--act", "tickets", "--tickets", "2000", "--work", "0.05", "--consumers", "2")
 """Lasts longer than any test waits: what ends it is what is tested."""
 
 Keys = Callable[[str], list[str]]
@@ -114,7 +125,8 @@ def test_it_holds_though_a_consumer_is_killed(
 def test_the_kill_is_told_and_what_was_held_is_taken_over(programs: Programs) -> None:
     """With work that takes its time the victim is killed in the middle of it, so it holds something."""
     demo = programs.pulsewire(
-        "demo", "--tickets", "12", "--work", "0.15", "--consumers", "2", "--ack-grace", "0.5"
+        *("demo", "--act", "tickets", "--tickets", "12", "--work", "0.15"),
+        *("--consumers", "2", "--ack-grace", "0.5"),
     )
     told = demo.wait_line("with SIGKILL")
     held = re.search(
@@ -255,7 +267,7 @@ def test_impossible_numbers_are_usage_errors(
 @pytest.mark.slow
 def test_the_article_in_full_size(programs: Programs) -> None:
     """3,000 tickets, five consumers, 100 ms each, one killed: what `make demo` shows."""
-    demo: Program = programs.pulsewire("demo")
+    demo: Program = programs.pulsewire("demo", "--act", "tickets")
     demo.wait_line("with SIGKILL")
     demo.wait_line("everything is handled")
     assert demo.wait_end() == 0, demo.output
@@ -272,7 +284,7 @@ def test_the_article_in_full_size(programs: Programs) -> None:
 @pytest.mark.slow
 def test_five_consumers_share_evenly(programs: Programs) -> None:
     """The article's own claim: about 600 each."""
-    demo = programs.pulsewire("demo", "--no-kill")
+    demo = programs.pulsewire("demo", "--act", "tickets", "--no-kill")
     assert demo.wait_end() == 0, demo.output
     shares = [int(row["handled"].replace(",", "")) for row in consumers(demo.output)]
     assert sum(shares) == 3000

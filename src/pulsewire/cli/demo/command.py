@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,25 @@ from pulsewire.cli import failures, render
 from pulsewire.cli.demo import roles, stage
 from pulsewire.cli.demo.crew import DemoFailed
 from pulsewire.cli.demo.plan import Plan, PlanError
+from pulsewire.cli.demo.pool import role
+from pulsewire.cli.demo.pool import stage as pool_stage
+from pulsewire.cli.demo.pool.plan import PoolPlan
 from pulsewire.cli.options import NamespaceOption, UrlOption
 from pulsewire.cli.running import Signals, run
 
 __all__ = ["register"]
 
 _DEFAULT = Plan()
+_POOL = PoolPlan()
+
+
+class Act(StrEnum):
+    """A part of the demo."""
+
+    ALL = "all"
+    TICKETS = "tickets"
+    POOL = "pool"
+
 
 JournalOption = Annotated[Path, typer.Option(help="Where to write what was done.")]
 TtlOption = Annotated[float | None, typer.Option(help="Time to live of the stream, in seconds.")]
@@ -28,10 +42,14 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command(stage.PUBLISHER, hidden=True)(demo_publisher)
     app.command(stage.CONSUMER, hidden=True)(demo_consumer)
+    app.command(pool_stage.NODE, hidden=True)(demo_node)
 
 
 def demo(
     *,
+    act: Annotated[
+        Act, typer.Option(help="Tickets in a stream, jobs in a pool, or both.")
+    ] = Act.ALL,
     tickets_: Annotated[
         int, typer.Option("--tickets", "-n", help="How many tickets.")
     ] = _DEFAULT.tickets,
@@ -42,7 +60,7 @@ def demo(
         float, typer.Option(help="Seconds that handling a ticket takes.")
     ] = _DEFAULT.work,
     kill: Annotated[
-        bool, typer.Option("--kill/--no-kill", help="Kill one consumer midway.")
+        bool, typer.Option("--kill/--no-kill", help="Kill one consumer, and one node, midway.")
     ] = _DEFAULT.kill,
     kill_after: Annotated[
         float,
@@ -55,8 +73,14 @@ def demo(
     publish_rate: Annotated[
         float, typer.Option(help="Tickets published per second; 0 is as fast as it goes.")
     ] = _DEFAULT.publish_rate,
+    jobs: Annotated[int, typer.Option(help="How many jobs the pool gets.")] = _POOL.jobs,
+    nodes: Annotated[int, typer.Option(help="How many node processes.")] = _POOL.nodes,
+    worker_ttl: Annotated[
+        float,
+        typer.Option(help="Seconds of silence after which others take over a node's jobs."),
+    ] = _POOL.worker_ttl,
     seed: Annotated[
-        int | None, typer.Option(help="Makes ticket numbers and the victim repeatable.")
+        int | None, typer.Option(help="Makes ticket numbers and the victims repeatable.")
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave stream and journals for a look.")
@@ -64,9 +88,10 @@ def demo(
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
-    """Publish tickets, handle them in several processes, kill one, and prove that nothing was lost.
+    """Tickets in a stream and jobs in a pool, between real processes; kill some, and prove that nothing was lost.
 
-    Exits with 0 only if every ticket was handled, and each one handled twice has a reason.
+    Exits with 0 only if every ticket was handled, each one handled twice has a reason, and every job ran at one node at
+    a time.
     """
     try:
         plan = Plan(
@@ -80,15 +105,25 @@ def demo(
             seed=seed,
             keep=keep,
         )
+        pool_plan = PoolPlan(
+            jobs=jobs, nodes=nodes, kill=kill, worker_ttl=worker_ttl, seed=seed, keep=keep
+        )
     except PlanError as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from None
 
     async def command(_: Signals) -> int:
+        space, exit_codes = namespace or f"demo-{ULID()}", [0]
         try:
-            return await stage.perform(plan, url, namespace or f"demo-{ULID()}")
+            if act is not Act.POOL:
+                exit_codes.append(await stage.perform(plan, url, space))
+            if act is Act.ALL:
+                render.say()
+            if act is not Act.TICKETS:
+                exit_codes.append(await pool_stage.perform(pool_plan, url, space))
         except DemoFailed as failed:
             render.fail(str(failed))
             return failures.FAILED
+        return max(exit_codes)
 
     run(command)
 
@@ -134,5 +169,20 @@ def demo_consumer(
         return await roles.consume(
             journal, signals, url=url, namespace=namespace, work=work, ack_grace=ack_grace, ttl=ttl
         )
+
+    run(command)
+
+
+def demo_node(
+    *,
+    journal: JournalOption,
+    worker_ttl: Annotated[float, typer.Option()],
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Run the demo's jobs. A process of the demo."""
+
+    async def command(_: Signals) -> int:
+        return await role.serve(journal, url=url, namespace=namespace, worker_ttl=worker_ttl)
 
     run(command)

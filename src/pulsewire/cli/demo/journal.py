@@ -14,15 +14,24 @@ from typing import Self
 
 import msgspec
 
-__all__ = ["Arrived", "Handled", "JournalReader", "JournalWriter", "Published", "Record"]
+__all__ = [
+    "Arrived",
+    "Handled",
+    "JobBegan",
+    "JobOver",
+    "JournalReader",
+    "JournalWriter",
+    "Published",
+    "Record",
+]
 
 
 class Arrived(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A process is ready: the publisher is connected, or the consumer has joined the group.
+    """A process is ready: the publisher is connected, the consumer has joined the group, or the node has its worker.
 
     Attributes:
         pid: Its process id.
-        consumer: Its name in the group; empty for the publisher.
+        consumer: Its name in the group; empty for the publisher and for nodes.
     """
 
     pid: int
@@ -57,7 +66,29 @@ class Handled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     deliveries: int
 
 
-Record = Arrived | Published | Handled
+class JobBegan(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A job runs in a node. Written before the job does anything.
+
+    Attributes:
+        job: Its key.
+        token: Its fencing token.
+        at: When, in seconds of the machine's monotonic clock, which all its processes share.
+    """
+
+    job: str
+    token: int
+    at: float
+
+
+class JobOver(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A job does not run in a node any more. Written when it does nothing more."""
+
+    job: str
+    token: int
+    at: float
+
+
+Record = Arrived | Published | Handled | JobBegan | JobOver
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)

@@ -21,7 +21,7 @@ from pulsewire.cli import tickets
 from pulsewire.cli.demo.journal import Arrived, Handled, JournalWriter, Published
 from pulsewire.cli.running import Signals
 
-__all__ = ["consume", "publish"]
+__all__ = ["consume", "publish", "while_parent_lives"]
 
 _LAST_SECONDS = 5.0
 """How long a child whose parent is gone may take to leave the server in order."""
@@ -56,7 +56,7 @@ async def publish(
                     ),
                 )
 
-    await _while_parent_lives(work)
+    await while_parent_lives(work)
     return 0
 
 
@@ -82,7 +82,7 @@ async def consume(
                     with signals.asking(sink.stop):
                         await sink.consume(tickets.handler_of(desk.handle), concurrency=1)
 
-    await _while_parent_lives(serve)
+    await while_parent_lives(serve)
     return 0
 
 
@@ -109,16 +109,18 @@ class _Desk:
         )
 
 
-async def _while_parent_lives(work: Callable[[anyio.Event], Awaitable[None]]) -> None:
-    """Do `work`, given the event that the parent's go sets; cancel it when the parent is gone."""
+async def while_parent_lives(
+    work: Callable[[anyio.Event], Awaitable[None]], leave: Callable[[], None] | None = None
+) -> None:
+    """Do `work`, given the event that the parent's go sets; when the parent is gone call `leave`, or cancel it."""
     go = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_watch_parent, go, tasks.cancel_scope)
+        tasks.start_soon(_watch_parent, go, leave or tasks.cancel_scope.cancel)
         await work(go)
         tasks.cancel_scope.cancel()
 
 
-async def _watch_parent(go: anyio.Event, scope: anyio.CancelScope) -> None:
+async def _watch_parent(go: anyio.Event, leave: Callable[[], None]) -> None:
     while True:
         await anyio.wait_readable(sys.stdin)
         if not os.read(sys.stdin.fileno(), 1024):
@@ -126,4 +128,4 @@ async def _watch_parent(go: anyio.Event, scope: anyio.CancelScope) -> None:
         go.set()
     # Leaving in order needs the server, which may be gone as well. Whatever happens, a child does not stay behind.
     asyncio.get_running_loop().call_later(_LAST_SECONDS, os._exit, _PARENT_GONE)
-    scope.cancel()
+    leave()

@@ -1,7 +1,4 @@
-"""How the running demo looks: live bars and a table on a terminal, one plain line a second elsewhere.
-
-Only looks: what it shows is a `Snapshot`.
-"""
+"""How the running demo looks: bars and a table, or one plain line. What it shows is a `Snapshot`."""
 
 from __future__ import annotations
 
@@ -9,20 +6,16 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from pulsewire.cli import render
 from pulsewire.cli.demo.progress import ConsumerRow, Fate, Snapshot
+from pulsewire.cli.demo.screen import BAR_WIDTH, Screen, bar, percent
 
-__all__ = ["View", "picture", "plain_line"]
+__all__ = ["STYLES", "View", "picture", "plain_line"]
 
-_PLAIN_EVERY = 1.0
-"""Seconds between two plain lines."""
-_BAR_WIDTH = 44
-_STYLES = {
+STYLES = {
     Fate.STARTING: "dim",
     Fate.WORKING: "green",
     Fate.KILLED: "bold red",
@@ -34,14 +27,10 @@ class View:
     """Shows snapshots for as long as it is open."""
 
     def __init__(self, console: Console = render.out) -> None:
-        self._console = console
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        self._next_line_at = _PLAIN_EVERY
-        self._told = 0
+        self._screen = Screen(console)
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        self._screen.__enter__()
         return self
 
     def __exit__(
@@ -50,23 +39,16 @@ class View:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._screen.__exit__(kind, error, trace)
 
     def show(self, snapshot: Snapshot) -> None:
         """Show where the demo stands."""
-        if self._live is not None:
-            self._live.update(picture(snapshot), refresh=True)
-            return
-        for news in snapshot.news[self._told :]:
-            self._print(news)
-        self._told = len(snapshot.news)
-        if snapshot.elapsed >= self._next_line_at:
-            self._next_line_at = snapshot.elapsed + _PLAIN_EVERY
-            self._print(plain_line(snapshot))
-
-    def _print(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+        self._screen.show(
+            snapshot.elapsed,
+            snapshot.news,
+            lambda: picture(snapshot),
+            lambda: plain_line(snapshot),
+        )
 
 
 def picture(snapshot: Snapshot) -> RenderableType:
@@ -80,7 +62,7 @@ def plain_line(snapshot: Snapshot) -> str:
     working = sum(row.fate is Fate.WORKING for row in snapshot.consumers)
     return (
         f"{snapshot.elapsed:5.1f} s  published {snapshot.published:,}/{snapshot.wanted:,}"
-        f"  handled {snapshot.handled:,}/{snapshot.wanted:,} ({_percent(snapshot.handled, snapshot.wanted)})"
+        f"  handled {snapshot.handled:,}/{snapshot.wanted:,} ({percent(snapshot.handled, snapshot.wanted)})"
         f"  {snapshot.rate:.0f}/s  pending {render.how_many(snapshot.pending)}"
         f"  lag {render.how_many(snapshot.lag)}  consumers {working}"
     )
@@ -91,9 +73,9 @@ def _bars(snapshot: Snapshot) -> Table:
     for title, done in (("published", snapshot.published), ("handled", snapshot.handled)):
         grid.add_row(
             title,
-            _bar(done, snapshot.wanted, _BAR_WIDTH),
+            bar(done, snapshot.wanted, BAR_WIDTH),
             f"{done:,}/{snapshot.wanted:,}",
-            _percent(done, snapshot.wanted),
+            percent(done, snapshot.wanted),
         )
     facts = Table.grid(padding=(0, 3))
     facts.add_row(
@@ -115,22 +97,12 @@ def _consumers(snapshot: Snapshot) -> Table:
         table.add_row(
             f"consumer {row.number}",
             Text(f"pid {row.pid}", style="dim"),
-            Text(row.fate.value, style=_STYLES[row.fate]),
-            _bar(row.handled, max(most, 1), _BAR_WIDTH // 2),
+            Text(row.fate.value, style=STYLES[row.fate]),
+            bar(row.handled, max(most, 1), BAR_WIDTH // 2),
             Text(f"{row.handled:,}", justify="right"),
             _taken_over(row),
         )
     return table
-
-
-def _percent(done: int, total: int) -> str:
-    return f"{100 * done // total}%"  # rounded down: 100% is when nothing is missing
-
-
-def _bar(done: int, total: int, width: int) -> ProgressBar:
-    return ProgressBar(
-        total=total, completed=done, width=width, complete_style="cyan", finished_style="green"
-    )
 
 
 def _taken_over(row: ConsumerRow) -> Text:

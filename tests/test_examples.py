@@ -54,6 +54,15 @@ EXPECTED: dict[str, list[str]] = {
         r"Ada there: still 1 query",
         r"Ada Lovelace there: 2 queries",
     ],
+    "email_pool": [
+        r"welcome to ada@example\.com",
+        r"user:123 has a job already",
+        r"refused: 'nobody' is no e-mail address",
+        r"tips to ada@example\.com",
+        r"survey to ada@example\.com",
+        r"user:123 is running, 3 of 3: survey",
+        r"user:123 is stopped",
+    ],
 }
 IN_ANY_ORDER: dict[str, list[str]] = {
     # Two sinks, two streams, or the services of a fleet, are not ordered between each other.
@@ -88,8 +97,13 @@ IN_ANY_ORDER: dict[str, list[str]] = {
         "api-2 drains",
         "nobody serves any more",
     ],
+    "sign_up": [f"colourful e-mail to {name}" for name in ("ada", "grace", "edsger")],
+    "image_tasks": [
+        *(f"https://example.com/{number}.png is 320 wide" for number in range(6)),
+        "all images are done",
+    ],
 }
-TICKETS = {"tickets_publish", "tickets_consume"}
+BY_THEMSELVES = {"tickets_publish", "tickets_consume", "tenant_pollers"}
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +153,18 @@ def test_an_example_shows_all_it_says(name: str, url: str) -> None:
     assert ownerless_keys(url) == []
 
 
+def test_pollers_move_with_larger_tokens(url: str) -> None:
+    """How often a poller starts depends on who has the job when a worker comes; what must be so is said below."""
+    lines = run("tenant_pollers", url)
+    assert {"tenant:oslo is polled, start 1", "tenant:lima is polled, start 1"} <= set(lines)
+    assert lines[-3:] == [
+        "the other node polls for all, with larger tokens",
+        "a late write of the old poller is taken: False",
+        "left: tenant:oslo",
+    ]
+    assert ownerless_keys(url) == []
+
+
 def test_a_sink_of_its_own_keeps_the_order_of_the_stream(url: str) -> None:
     lines = run("fan_out", url)
     for sink in ("analytics", "notifications"):
@@ -174,4 +200,4 @@ def test_the_article_runs_in_two_programs(url: str) -> None:
 def test_every_example_of_this_kind_is_run() -> None:
     """A new example must be added above, or be run by a test of its own."""
     found = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert found == EXPECTED.keys() | IN_ANY_ORDER.keys() | TICKETS
+    assert found == EXPECTED.keys() | IN_ANY_ORDER.keys() | BY_THEMSELVES

@@ -1,4 +1,4 @@
-"""The rights that the production page names are enough for streams and for maps, on one server and on a cluster."""
+"""The rights that the production page names are enough for each block, on one server and on a cluster."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import anyio
 import pytest
 
 import pulsewire
+from pulsewire.pool import Plan
 from pulsewire.testing import ClusterGroup, ServerProcess, SingleServer, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "production.md"
 
 
 def recipe(what: str) -> list[str]:
-    """The rules of the page for streams, or for maps, as it prints them."""
+    """The rules of the page for streams, maps or pools, as it prints them."""
     text = PAGE.read_text(encoding="utf-8")
     rights = re.search(f"for {what}: `([^`]*)`", text)
     cluster = re.search(r"On a cluster, `([^`]*)`", text)
@@ -92,8 +94,51 @@ async def use_maps(url: str) -> None:
         assert await brief.forget()
 
 
-USES = {"streams": use_streams, "maps": use_maps}
-CHANNELS: dict[str, list[str]] = {"streams": [], "maps": ["&shop:*"]}
+async def run_forever(job: pulsewire.Job) -> None:
+    """A job that reports, and lives until it is stopped."""
+    await job.heartbeat("begun")
+    await anyio.sleep_forever()
+
+
+class Producer:
+    """Wants one job once."""
+
+    name = "producer"
+
+    async def plan(self) -> Plan:
+        """What is wanted."""
+        return Plan(start=[("planned", b"")])
+
+
+async def use_pools(url: str) -> None:
+    """Everything that nodes do: dispatch, run, move, take over, tick, plan, stop, shut down."""
+    async with pulsewire.connect(url, namespace="shop") as hub:
+        async with (
+            hub.node("emails", worker_ttl=1.0) as node,
+            hub.node("emails", worker_ttl=1.0) as other,
+            hub.node("emails", client_only=True) as client,
+        ):
+            worker = await node.add_worker(run_forever)
+            for number in range(8):
+                await client.dispatch(f"user:{number}", b"x")
+            await client.notify("user:0", b"x")
+            node.schedule(Producer(), every=60.0)
+            async for _ in other.ticker("tick", every=0.05):
+                break
+            await other.add_worker(run_forever)
+            await client.drain(worker.id)
+            await wait_until(lambda: len(worker) == 0, what="the jobs have moved")
+            await client.stop_job("user:0")
+            await wait_until(lambda: len(other.workers[0]) == 8, what="the planned job runs")
+            assert {job.owner for job in await client.jobs()} == {other.workers[0].id}
+            with pytest.raises(pulsewire.PermissionDenied, match="SCAN"):
+                await hub.pools()
+            await client.shutdown()
+            assert await client.jobs() == ()
+
+
+USES = {"streams": use_streams, "maps": use_maps, "pools": use_pools}
+CHANNELS: dict[str, list[str]] = {"streams": [], "maps": ["&shop:*"], "pools": ["&shop:*"]}
 
 
 @pytest.mark.parametrize("what", USES)

@@ -6,8 +6,9 @@ program) in turn: A B C, A B C, ... so that a slow minute of the machine hits al
 contender is a process of its own; beside its rate stands the CPU that it and the server spent on
 one operation, which is the steadier figure.
 
-* `plan` has the words (path, contender, target), `streams` and `maps` the paths;
-* `server` is the private server, `contender_process` one running contender, `session` the rounds;
+* `plan` has the words (path, contender, target), `streams`, `maps` and `pools` the paths;
+* `server` is the private server, `contender_process` one running contender, `session` the rounds,
+  `pool_rounds` those of pools, `clocks` the counters around them;
 * `results` turns samples into medians and verdicts, `report` and `markdown` print them;
 * `contenders/` and `go/` are the programs that are measured.
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: parse, run, report. What is measured stands in `streams` and `maps`."""
+"""`python -m benchmarks`: parse, run, report. What is measured stands in `streams`, `maps`, `pools`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import environment, golang, maps, streams
+from benchmarks import environment, golang, maps, pools, streams
 from benchmarks.plan import FULL, SHORT, Form
 from benchmarks.plan import Path as BenchmarkPath
 from benchmarks.report import Report
 from benchmarks.server import private_server
 from benchmarks.session import Session
 
-ALL_PATHS = (*streams.PATHS, *maps.PATHS)
+ALL_PATHS = (*streams.PATHS, *maps.PATHS, *pools.PATHS)
 PLAIN_WIDTH = 120
 """Line length where there is no terminal, so that the tables stay whole in a log."""
 CACHE = Path(".cache") / "bench"
@@ -34,7 +34,7 @@ def parse() -> argparse.Namespace:
         dest="form",
         action="store_const",
         const=SHORT,
-        help="3 rounds, about 4 minutes (default)",
+        help="3 rounds, about 9 minutes (default)",
     )
     forms.add_argument(
         "--full",

@@ -76,9 +76,9 @@ class ContenderProcess:
                 pipe.close()
         self._errors.close()
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Return when the contender has prepared everything."""
-        if not self._line(START_SECONDS).get("ready"):
+        if not self._line(seconds).get("ready"):
             raise ContenderFailed("it did not say that it is ready")
 
     def signal(self) -> None:
@@ -89,6 +89,11 @@ class ContenderProcess:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise ContenderFailed(self._last_words()) from None
+
+    def kill(self) -> None:
+        """End it without a warning: `kill -9`."""
+        self._process.kill()
+        self._process.wait()
 
     def outcome(self, seconds: float) -> Outcome:
         """Its result, for which one waits at most so long."""

@@ -1,8 +1,8 @@
 """Builds the Go peers, and says why when it cannot.
 
-Two programs come from `go/`: *Go* needs nothing but go-redis; *Go Pulse* is the same with the map roles of
-`go/rmap.go`, which import Go Pulse itself. That one is built against a checkout which the user names in
-`PULSEWIRE_GO_PULSE`; nothing of Go Pulse is in this repository.
+Two programs come from `go/`: *Go* needs nothing but go-redis; *Go Pulse* is the same with the map and pool roles of
+`go/rmap.go` and `go/pool.go`, which import Go Pulse itself. That one is built against a checkout which the user names
+in `PULSEWIRE_GO_PULSE`; nothing of Go Pulse is in this repository.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The words of a benchmark: path, contender, target, form.
 
-A block (streams, maps, later pools and tasks) describes its paths with these; `session` runs them and
+A block (streams, maps, pools, later tasks) describes its paths with these; `session` runs them and
 `results` judges them. Nothing here touches a server or a process.
 """
 
@@ -45,6 +45,10 @@ class Shape(StrEnum):
     """Several processes that each follow many maps in which nothing happens."""
     IDLE = "idle"
     """One process that does nothing while the server counts its commands."""
+    DISPATCH = "dispatch"
+    """Node processes of a pool, and one that dispatches jobs to them."""
+    FAILOVER = "failover"
+    """Two node processes of a pool; one is killed, the other gets its jobs."""
 
 
 class Measure(StrEnum):
@@ -57,6 +61,17 @@ class Measure(StrEnum):
     P99_MS = "p99_ms"
     NS = "nanoseconds"
     COMMANDS = "commands_per_second"
+    NODES_US = "nodes_us"
+    """CPU of all node processes of a pool, for one dispatch."""
+    CPU_US = "cpu_us"
+    """CPU of the dispatcher, the nodes and the server together, for one dispatch."""
+    COMMANDS_EACH = "commands_each"
+    """Commands for one dispatch, those inside scripts included."""
+    STALLED = "stalled"
+    """Dispatches that had no answer in time."""
+    FIRST_S = "first_moved_s"
+    LAST_S = "last_moved_s"
+    MOVED = "jobs_moved"
     JOIN_MS = "join_ms"
     PSS_MIB = "pss_mib"
     """Memory that one process gained by it; pages shared with others count in part."""
@@ -78,11 +93,12 @@ class Contender:
     shape: Shape
     options: Mapping[str, str | int] = field(default_factory=dict)
     events: int = 0
-    """For `DRAIN` and `HEAR`: how many, for about a second; what is measured does not depend on it."""
+    """For `DRAIN` and `HEAR`: how many, for about a second; what is measured does not depend on it. For `DISPATCH`: how
+    many dispatches."""
     sender: str = "publish"
     """For `PAIR` and `HEAR`: the role of the other process."""
     processes: int = 1
-    """For `FLEET`."""
+    """For `FLEET`; for `DISPATCH` the node processes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,16 @@ SCHEMA: Final = 1
 """Version of the JSON result."""
 
 COSTS: Final = {
+    Measure.P50_MS: "p50, ms",
+    Measure.P99_MS: "p99, ms",
     Measure.CLIENT_US: "client µs",
+    Measure.NODES_US: "nodes µs",
     Measure.SERVER_US: "server µs",
+    Measure.CPU_US: "all µs",
+    Measure.COMMANDS_EACH: "commands",
+    Measure.STALLED: "stalled",
+    Measure.FIRST_S: "first, s",
+    Measure.MOVED: "jobs moved",
     Measure.PSS_MIB: "process MiB",
     Measure.SERVER_MIB: "server MiB",
     Measure.JOIN_MS: "join, ms",
@@ -32,7 +40,7 @@ GO_NOTE: Final = (
 )
 
 PULSE_NOTE: Final = (
-    "Go Pulse is Go Pulse itself: benchmarks/go/rmap.go, built against a checkout that"
+    "Go Pulse is Go Pulse itself: benchmarks/go/rmap.go and pool.go, built against a checkout that"
     " PULSEWIRE_GO_PULSE names."
 )
 NOTES: Final = {Program.GO: GO_NOTE, Program.GO_PULSE: PULSE_NOTE}
@@ -158,25 +166,27 @@ def _has(result: PathResult, measure: Measure) -> bool:
 
 
 def _main_measures(result: PathResult) -> list[Measure]:
-    main = (Measure.RATE, Measure.NS, Measure.P50_MS, Measure.P99_MS, Measure.COMMANDS)
+    main = [Measure.RATE, Measure.NS, Measure.LAST_S, Measure.COMMANDS]
+    if not _has(result, Measure.RATE):
+        main[2:2] = [Measure.P50_MS, Measure.P99_MS]
     return [measure for measure in main if _has(result, measure)]
 
 
 def _costs(result: PathResult) -> list[Measure]:
-    return [measure for measure in COSTS if _has(result, measure)]
+    main = _main_measures(result)
+    return [measure for measure in COSTS if measure not in main and _has(result, measure)]
 
 
 def _header(result: PathResult) -> list[str]:
     names = {
         Measure.RATE: result.path.unit,
         Measure.NS: result.path.unit,
-        Measure.P50_MS: "p50, ms",
-        Measure.P99_MS: "p99, ms",
+        Measure.LAST_S: result.path.unit,
         Measure.COMMANDS: result.path.unit,
     }
     header = [""]
     for measure in _main_measures(result):
-        header += [names[measure], "lowest to highest"]
+        header += [names.get(measure) or COSTS[measure], "lowest to highest"]
     header += [COSTS[measure] for measure in _costs(result)]
     if _has(result, Measure.RATE):
         header.append("pulsewire is")
@@ -191,12 +201,19 @@ def _row_cells(result: PathResult, row: Row) -> list[str]:
     cells = [row.label]
     for measure in _main_measures(result):
         cells += _figure_cells(row.figure(measure), row)
-    cells += [_number(row.median(measure)) for measure in _costs(result)]
+    cells += [_cost(row, measure) for measure in _costs(result)]
     if _has(result, Measure.RATE):
         ratio = result.ratio(row.label, Measure.RATE)
         is_ours = row.label == result.path.ours
         cells.append("" if ratio is None or is_ours else f"{ratio:.2f} x")
     return cells
+
+
+def _cost(row: Row, measure: Measure) -> str:
+    """Of what is rare the sum of all rounds, else the median."""
+    if measure is Measure.STALLED:
+        return _number(row.total(measure), 0)
+    return _number(row.median(measure), 0 if measure is Measure.MOVED else None)
 
 
 def _figure_cells(figure: Figure | None, row: Row) -> list[str]:
@@ -206,9 +223,11 @@ def _figure_cells(figure: Figure | None, row: Row) -> list[str]:
     return [_number(figure.median), f"{_number(figure.low)} to {_number(figure.high)}{mark}"]
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, digits: int | None = None) -> str:
     if value is None:
         return "-"
+    if digits is not None:
+        return f"{value:,.{digits}f}"
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

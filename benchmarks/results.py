@@ -50,6 +50,11 @@ class Row:
         figure = self.figure(measure)
         return figure.median if figure else None
 
+    def total(self, measure: Measure) -> float | None:
+        """The sum of the rounds, for what is counted and rare."""
+        values = [sample[measure] for sample in self.samples if measure in sample]
+        return sum(values) if values else None
+
     @property
     def is_noisy(self) -> bool:
         """Whether the rounds of the main measure differ too much to compare small differences."""

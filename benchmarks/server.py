@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import itertools
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 START_SECONDS: Final = 10.0
 LOAD_BATCH: Final = 1000
+SCAN_BATCH: Final = 10_000
 FREE_SECONDS: Final = 5.0
 """Deleting goes on in the background, for at most so long."""
 
@@ -113,6 +115,11 @@ class Server:
         for group in groups:
             self.client.xgroup_destroy(key, group["name"])
 
+    def remove(self, name: str) -> None:
+        """Delete every key that has this in its name."""
+        for keys in _batches(self.client.scan_iter(f"*{name}*", count=SCAN_BATCH), LOAD_BATCH):
+            self.client.unlink(*keys)
+
     def stop(self) -> None:
         """End the server."""
         self.client.close()
@@ -122,6 +129,12 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
 
 
 @contextlib.contextmanager

@@ -7,15 +7,13 @@ somebody else was using.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path as FilePath
 from statistics import median
 from typing import Final
 
+from benchmarks.clocks import Clocks, commands_between, foreign_share
 from benchmarks.contender_process import (
     ContenderFailed,
     ContenderProcess,
@@ -25,6 +23,7 @@ from benchmarks.contender_process import (
 from benchmarks.contenders.contract import EVENT_NAME, MAP_KEYS, content_of
 from benchmarks.golang import GoPeer
 from benchmarks.plan import PAYLOAD_BYTES, Contender, Form, Measure, Path, Program, Shape
+from benchmarks.pool_rounds import PoolRounds
 from benchmarks.results import PathResult, Row, Sample, percentile
 from benchmarks.server import Server
 
@@ -34,43 +33,6 @@ SETTLE_SECONDS: Final = 1.0
 """An idle process may still be finishing its start."""
 COUNTED: Final = (Shape.IDLE, Shape.FLEET)
 """Shapes that one round is enough for."""
-CORES: Final = os.cpu_count() or 1
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The counters around a measured region, all in seconds."""
-
-    now: float
-    server: float
-    machine: float | None
-
-    @classmethod
-    def read(cls, server: Server) -> Clocks:
-        """The counters at this moment."""
-        return cls(time.perf_counter(), server.cpu_seconds(), machine_seconds())
-
-
-def machine_seconds() -> float | None:
-    """CPU time that the whole machine has spent, or None where that cannot be read."""
-    stat = FilePath("/proc/stat")
-    if not stat.exists():
-        return None
-    user, nice, system, _, _, irq, softirq, steal, *_ = (
-        int(value) for value in stat.read_text().splitlines()[0].split()[1:]
-    )
-    ticks = user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _ran(before: Mapping[str, int], after: Mapping[str, int]) -> int:
-    """How many commands ran between two counts."""
-    # The session itself has asked for INFO; nobody else on this server does.
-    return sum(
-        count - before.get(name, 0)
-        for name, count in after.items()
-        if name.partition("|")[0] != "info"
-    )
 
 
 class Session:
@@ -82,6 +44,7 @@ class Session:
         self._go = go
         self._run = 0
         self._loaded: set[str] = set()
+        self._pools = PoolRounds(server, self._start)
 
     def measure(self, path: Path, advance: Callable[[str], None]) -> PathResult:
         """All rounds of one path; `advance` hears of each contender before it runs."""
@@ -125,6 +88,10 @@ class Session:
                 return self._fleet(contender)
             case Shape.IDLE:
                 return self._idle(contender)
+            case Shape.DISPATCH:
+                return self._pools.dispatch(contender, f"bench-pool-{self._run}")
+            case Shape.FAILOVER:
+                return self._pools.failover(contender, f"bench-pool-{self._run}")
 
     def _start(
         self,
@@ -243,7 +210,7 @@ class Session:
             sample = dict(self._costs(before, outcome, outcome.cpu_seconds))
             if Measure.FOREIGN in sample:
                 sample.update(
-                    self._foreign(
+                    foreign_share(
                         before,
                         Clocks.read(self._server),
                         outcome.cpu_seconds + sent.cpu_seconds,
@@ -280,7 +247,7 @@ class Session:
         self._server.client.delete(*map(content_of, names))
         seconds = after.now - before.now
         return {
-            Measure.COMMANDS: _ran(counts, later) / seconds,
+            Measure.COMMANDS: commands_between(counts, later) / seconds,
             Measure.CLIENT_MINUTE: median(
                 each.cpu_seconds / each.seconds * 60 for each in outcomes
             ),
@@ -290,7 +257,7 @@ class Session:
                 measure: median(each.figures[measure] for each in outcomes)
                 for measure in (Measure.JOIN_MS, Measure.PSS_MIB)
             },
-            **self._foreign(before, after, sum(each.cpu_seconds for each in outcomes)),
+            **foreign_share(before, after, sum(each.cpu_seconds for each in outcomes)),
         }
 
     def _idle(self, contender: Contender) -> Sample:
@@ -306,8 +273,8 @@ class Session:
             process.outcome(RUN_SECONDS)
         seconds = after.now - before.now
         return {
-            Measure.COMMANDS: _ran(counts, later) / seconds,
-            **self._foreign(before, after, 0.0),
+            Measure.COMMANDS: commands_between(counts, later) / seconds,
+            **foreign_share(before, after, 0.0),
         }
 
     def _costs(self, before: Clocks, outcome: Outcome, client_cpu: float) -> Sample:
@@ -318,12 +285,5 @@ class Session:
             Measure.RATE: outcome.operations / outcome.seconds,
             Measure.CLIENT_US: client_cpu / outcome.operations * 1e6,
             Measure.SERVER_US: (after.server - before.server) / outcome.operations * 1e6,
-            **self._foreign(before, after, client_cpu),
+            **foreign_share(before, after, client_cpu),
         }
-
-    def _foreign(self, before: Clocks, after: Clocks, client_cpu: float) -> Sample:
-        if before.machine is None or after.machine is None:
-            return {}
-        others = after.machine - before.machine - client_cpu - (after.server - before.server)
-        whole = (after.now - before.now) * CORES
-        return {Measure.FOREIGN: max(0.0, others / whole)}

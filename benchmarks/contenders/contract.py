@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import random
 import re
 import resource
@@ -51,7 +52,7 @@ class Settings:
 
     url: str
     stream: str
-    """Name of the stream or of the map."""
+    """Name of the stream, the map or the pool."""
     group: str
     callers: int
     seconds: float
@@ -65,6 +66,12 @@ class Settings:
     """Which of several ways to consume or to read is measured, where a contender has several."""
     maps: int
     """For a fleet: how many maps, `<stream>-0` and so on."""
+    workers: int
+    """For a node of a pool: how many. The pool is named by `stream`."""
+    jobs: int
+    """For a dispatcher: how many run before anything is measured. For a survivor: how many there are."""
+    ttl: float
+    """For a node of a pool: `worker_ttl`."""
 
     @property
     def key(self) -> str:
@@ -123,7 +130,12 @@ def cpu_seconds() -> float:
 
 async def wait_for_go() -> None:
     """Say that everything is prepared, and return when the measurement may begin."""
-    print(json.dumps({"ready": True}), flush=True)
+    say({"ready": True})
+    await wait_for_signal()
+
+
+async def wait_for_signal() -> None:
+    """Return when the session has sent another line."""
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
@@ -232,7 +244,7 @@ async def measure_fleet(join: Callable[[], Awaitable[object]], measured: Measure
     measured.figures[Measure.JOIN_MS] = (time.perf_counter() - begin) * 1e3
     await wait_for_go()
     with region(measured):
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        await wait_for_signal()
     measured.figures[Measure.PSS_MIB] = pss_mib() - memory
     measured.operations = 1
 
@@ -262,6 +274,9 @@ def parse(arguments: list[str], roles: Mapping[str, Role]) -> tuple[str, Setting
     parser.add_argument("--retain", default="unacked")
     parser.add_argument("--way", default="")
     parser.add_argument("--maps", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument("--ttl", type=float, default=30.0)
     found = vars(parser.parse_args(arguments))
     return found.pop("role"), Settings(**found)
 
@@ -276,6 +291,11 @@ def run(roles: Mapping[str, Role]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+    report(measured)
+
+
+def report(measured: Measured) -> None:
+    """Print the outcome."""
     outcome = {
         "operations": measured.operations,
         "seconds": measured.seconds,
@@ -283,4 +303,11 @@ def run(roles: Mapping[str, Role]) -> None:
         "samples_ms": measured.samples_ms,
         "figures": measured.figures,
     }
-    print(json.dumps(outcome), flush=True)
+    say(outcome)
+
+
+def say(answer: Mapping[str, object]) -> None:
+    """Write a line for the session. Unlike `print`, which loses the rest when a pipe takes only a part."""
+    left = memoryview(json.dumps(answer).encode() + b"\n")
+    while left:
+        left = left[os.write(sys.stdout.fileno(), left) :]

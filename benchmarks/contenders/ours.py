@@ -1,4 +1,4 @@
-"""pulsewire itself, through its public names only. The roles of maps are in `ours_maps`."""
+"""pulsewire itself, through its public names only. The roles of maps and pools are in `ours_maps`, `ours_pools`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import pulsewire
-from benchmarks.contenders import contract, ours_maps
+from benchmarks.contenders import contract, ours_maps, ours_pools
 from benchmarks.contenders.contract import Measured, Settings
 from pulsewire import Event, Stream
 
@@ -154,5 +154,6 @@ if __name__ == "__main__":
             "subscribe": subscribe,
             "idle": idle,
             **ours_maps.ROLES,
+            **ours_pools.ROLES,
         }
     )

@@ -6,7 +6,7 @@
 // event, the client's default connection pool. It leaves out what Pulse does beside that
 // (keep-alive map, half-second claim lease), so it costs a little less than Pulse would.
 //
-// The roles of maps are in rmap.go, and those are Go Pulse itself.
+// The roles of maps and pools are in rmap.go and pool.go, and those are Go Pulse itself.
 //
 // It follows the contract of benchmarks/contenders/contract.py: a line {"ready": true}, then a
 // line on standard input as the signal to begin, then one line with the outcome.
@@ -47,6 +47,8 @@ type settings struct {
 	seconds, warmUp    float64
 	events, payload    int
 	maps               int
+	workers, jobs      int
+	ttl                float64
 	seed               int64
 }
 
@@ -81,7 +83,7 @@ func main() {
 	flags := flag.NewFlagSet(role, flag.ExitOnError)
 	var s settings
 	flags.StringVar(&s.url, "url", "", "server, redis://host:port/0")
-	flags.StringVar(&s.stream, "stream", "", "name of the stream or of the map")
+	flags.StringVar(&s.stream, "stream", "", "name of the stream, the map or the pool")
 	flags.StringVar(&s.group, "group", "bench", "consumer group")
 	flags.IntVar(&s.callers, "callers", 1, "goroutines that add or acknowledge")
 	flags.Float64Var(&s.seconds, "seconds", 1, "how long to add")
@@ -90,6 +92,9 @@ func main() {
 	flags.IntVar(&s.payload, "payload", 100, "bytes of an event's payload")
 	flags.Int64Var(&s.seed, "seed", 1, "seed of the pauses between events")
 	flags.IntVar(&s.maps, "maps", 1, "how many maps to join")
+	flags.IntVar(&s.workers, "workers", 1, "workers of a node of a pool")
+	flags.IntVar(&s.jobs, "jobs", 0, "jobs that run before anything is measured")
+	flags.Float64Var(&s.ttl, "ttl", 30, "seconds until a silent worker is given up")
 	flags.String("way", "", "for other contenders")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		log.Fatal(err)

@@ -125,6 +125,7 @@ async def test_p5_old_start_is_not_dropped(
         assert recorder.jobs["old"].created_at.timestamp() == hours_ago / 1000
 
 
+@on_one_server
 async def test_p6_start_longer_than_the_grace_is_one_start(
     make_node: MakeNode, watched: pulsewire.Hub, recorder: Recorder
 ) -> None:
@@ -230,6 +231,7 @@ async def test_p12_job_is_stopped_before_it_is_announced_elsewhere(
         assert log.overlaps() == []
 
 
+@on_one_server
 async def test_p13_job_that_was_stopped_does_not_come_back_when_its_worker_dies_meanwhile(
     make_node: MakeNode, recorder: Recorder
 ) -> None:
@@ -543,6 +545,7 @@ async def test_p33_no_tick_is_lost_when_its_winner_is_busy(
         assert steps == {1}
 
 
+@on_one_server
 async def test_p34_first_plan_is_made_on_one_node_and_its_error_leaks_nothing(
     make_node: MakeNode, watched: pulsewire.Hub, recorder: Recorder
 ) -> None:
@@ -563,7 +566,7 @@ async def test_p34_first_plan_is_made_on_one_node_and_its_error_leaks_nothing(
         await one.add_worker(recorder)
         await wait_workers(two, 1)
         for node in (one, two):
-            node.schedule(producer, every=0.3)
+            node.schedule(producer, every=1.0)
         await wait_until(lambda: producer.asked >= 1, what="it was asked")
         assert producer.asked == 1
         await wait_running(["a"], recorder)
@@ -584,6 +587,7 @@ async def test_p35_slow_job_does_not_delay_the_others(
         await wait_state(node, "slow", "running")
 
 
+@on_one_server
 @pytest.mark.parametrize("form", ["object", "function"])
 async def test_p36_time_for_stopping_is_bounded(
     make_node: MakeNode, recorder: Recorder, form: str

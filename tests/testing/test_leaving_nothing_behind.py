@@ -117,7 +117,7 @@ def test_each_leftover_is_found_and_put_down_to_its_test(tmp_path: Path) -> None
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nanyio_mode = auto\nfilterwarnings = error\naddopts = -p no:cacheprovider\n"
     )
-    path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", "--tb=line", str(tmp_path)],
         cwd=tmp_path,

@@ -310,6 +310,8 @@ class Worker:
         try:
             with scope:
                 try:
+                    if not self._crew.is_trusted(self.id):
+                        return  # woken too late, see `_start`
                     await run(job)
                     order = Order("", ENDED, job.key, job.token, starts=job.starts)
                 except Exception as error:  # noqa: BLE001  # a user's handler: its outcome

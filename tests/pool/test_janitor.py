@@ -90,7 +90,8 @@ async def test_five_dead_workers_are_cleaned_up_once_by_two_janitors(
         assert not any(handler.stops() for handler in handlers)
         buried = facts.of("worker_buried")
         assert {worker for _, worker, _ in buried} == set(ghosts)
-        assert sum(count for *_, count in buried) == 20
+        # A job may pass through a second ghost whose lease still held when the first was buried.
+        assert sum(count for *_, count in buried) >= 20
         assert len(await one._store.leases()) == 2
 
 
@@ -323,3 +324,48 @@ async def test_jobs_that_ended_meanwhile_are_not_brought_back(
         assert set(starts) == {"mine"}
         await node.stop_job("mine")
         await wait_gone(node, "mine")
+
+
+@on_one_server
+async def test_notification_for_a_job_without_an_owner_doubles_no_other(
+    make_node: MakeNode, recorder: Recorder, raw: Raw, hub: pulsewire.Hub
+) -> None:
+    """It stays where it is until the job has an owner; what was sent on meanwhile is sent on once."""
+    async with make_node(worker_ttl=TTL) as node:
+        await node.dispatch("later", wait=False)
+        waiting = node._store.keys.waiting
+        due = int((await hub.time() + 4.0) * 1000)
+        await raw(waiting, "ZADD", waiting, due, "later")
+        await node.add_worker(recorder)
+        ghost = await add_ghost(node)
+        quick, inbox = key_for(node, ghost), node._store.keys.inbox(ghost)
+        await node.dispatch(quick, wait=False)
+        await node.notify(quick, b"hi")
+        order = ("do", "notify", "key", "later", "epoch", "1", "payload", "hi, too")
+        await raw(inbox, "XADD", inbox, "*", *order)
+
+        async def is_buried() -> bool:
+            return ghost not in await node._store.leases()
+
+        await wait_until(is_buried, timeout=PATIENCE, what="the dead worker is gone")
+        heard = partial(recorder.notifications, "later")
+        await wait_until(lambda: heard() == [b"hi, too"], timeout=PATIENCE, what="it was heard")
+        assert recorder.notifications(quick) == [b"hi"]
+
+
+@on_one_server
+async def test_malformed_entry_in_a_dead_worker_s_inbox_harms_nobody(
+    make_node: MakeNode, recorder: Recorder, raw: Raw
+) -> None:
+    """P8: neither the janitor nor the one after it stumbles over it."""
+    async with make_node(worker_ttl=TTL) as node:
+        await node.add_worker(recorder)
+        ghost = await add_ghost(node)
+        key, inbox = key_for(node, ghost), node._store.keys.inbox(ghost)
+        await raw(inbox, "XADD", inbox, "*", "do", "rubbish")
+        await node.dispatch(key, wait=False)
+        await node.notify(key, b"hi")
+        await wait_until(
+            lambda: recorder.notifications(key) == [b"hi"], timeout=PATIENCE, what="it was heard"
+        )
+        await wait_forgotten(node, ghost)

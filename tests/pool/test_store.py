@@ -455,6 +455,15 @@ async def _(pool: Pool) -> Any:
     return lambda: pool.store.tick("t", 9.0, "R", make=True, first=0.0, all_ticks=False)
 
 
+@case("tell", "told")
+async def _(pool: Pool) -> Any:
+    async def call() -> str:
+        await pool.store.tell("N", "R", "ended", "")
+        return "told"
+
+    return call
+
+
 def outcome_of(reply: Any) -> str:
     """The first word of whatever form a reply has."""
     if isinstance(reply, str):
@@ -504,8 +513,8 @@ AFTER_SUCCESS = {
     ("assign", "given"): "stale",
 }
 """What the second of two equal calls says, where that is not the same: its work is done."""
-GROWING = {"notify"}
-"""A notification comes at least once."""
+GROWING = {"notify", "tell"}
+"""A notification comes at least once; of two equal replies the second finds nobody waiting."""
 
 
 @pytest.mark.parametrize(("script", "outcome", "refused", "prepare"), CASES, ids=CASE_IDS)

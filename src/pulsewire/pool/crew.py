@@ -15,7 +15,7 @@ from pulsewire._core.tasks import OwnedTasks
 from pulsewire.errors import JobNotFound, NoWorkers
 from pulsewire.pool.options import DEFAULT_ROUTING, NodeOptions
 from pulsewire.pool.roster import Roster
-from pulsewire.pool.store import Answer, PoolStore, Stopped
+from pulsewire.pool.store import Answer, Ended, PoolStore, Stopped
 from pulsewire.pool.wire import Order
 
 NOT_STARTED = "it was stopped before it had started"
@@ -89,6 +89,13 @@ class Crew:
         if answer.outcome != "sent":
             raise NoWorkers(self.name, key)
 
+    async def tell_ended(self, ended: Ended) -> None:
+        """Tell those who wait for the end of a job, and who still waits for its start."""
+        for request, node in ended.stoppers:
+            await self.store.tell(node, request, "ended", "")
+        if ended.node:
+            await self.store.tell(ended.node, ended.request, "failed", NOT_STARTED)
+
     async def forward(self, order: Order) -> None:
         """Send a notification after a job that went elsewhere; wait for `ack_grace` while it has no owner."""
         backoff = Backoff(base=0.02, cap=0.5)
@@ -102,8 +109,7 @@ class Crew:
                 if isinstance(error, NoWorkers) and not late:
                     await anyio.sleep(pause)
                     continue
-                said = {"pool": self.name, "job": order.key, "why": str(error)}
-                self.logger.warning("a notification of a job came too late", extra=said)
+                self.note_too_late(order, error)
             return
 
     # --- what is told
@@ -116,6 +122,16 @@ class Crew:
             extra={"pool": self.name, "job": key, "worker": worker, "in": what, "why": str(error)},
             exc_info=error,
         )
+
+    def note_too_late(self, order: Order, error: Exception) -> None:
+        """A notification has nobody left to hear it."""
+        said = {"pool": self.name, "job": order.key, "why": str(error)}
+        self.logger.warning("a notification of a job came too late", extra=said)
+
+    def note_malformed(self, stream: str, entry: str, error: Exception) -> None:
+        """An entry of a stream is not in the pool's format; it is passed over."""
+        said = {"pool": self.name, "stream": stream, "entry": entry, "why": str(error)}
+        self.logger.warning("an entry of a pool's stream is malformed", extra=said)
 
     def note_unheard(self, key: str, worker: str) -> None:
         """A notification came for a handler without `notify`."""

@@ -24,9 +24,9 @@ from pulsewire.errors import (
     PoolFull,
     PoolShutDown,
 )
-from pulsewire.pool.crew import NOT_STARTED, Crew
+from pulsewire.pool.crew import Crew
 from pulsewire.pool.jobs import JobState
-from pulsewire.pool.store import Stopped
+from pulsewire.pool.store import Ended, Stopped
 from pulsewire.pool.wire import Reply
 
 LOOK_FOR_WORKERS = 0.5
@@ -172,7 +172,7 @@ class Dispatcher:
                     return
                 raise JobNotFound(crew.name, key)
             if answer.outcome == "ended" and answer.node:
-                await crew.store.tell(answer.node, answer.text, "failed", NOT_STARTED)
+                await crew.tell_ended(Ended("ended", answer.text, answer.node))
             if answer.outcome == "elsewhere":
                 raise NoWorkers(crew.name, key)
             if wait and answer.outcome == "stopping":

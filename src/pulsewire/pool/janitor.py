@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import anyio
 
-from pulsewire.pool.crew import NOT_STARTED, Crew
+from pulsewire.errors import DecodeError, JobNotFound, NoWorkers
+from pulsewire.pool.crew import Crew
 from pulsewire.pool.store import JANITOR_TTL
 from pulsewire.pool.wire import SHUTDOWN_ENTRY, Order, decode_order
 from pulsewire.rmap.map import ReplicatedMap
@@ -51,9 +52,9 @@ class Janitor:
                 if not given:
                     break
                 count += given
-            await self._forward_notifications(worker)
-            left = await crew.store.leave(worker, is_dead=True)
-            is_buried = left.outcome == "left"
+            if await self._forward_notifications(worker):
+                left = await crew.store.leave(worker, is_dead=True)
+                is_buried = left.outcome == "left"
             if is_buried:
                 await self._workers.delete(worker)
         if not is_buried:
@@ -93,29 +94,60 @@ class Janitor:
             return answer.outcome == "given" or (answer.outcome == "parked" and old != "")
 
     async def _end(self, key: str, old: str, epoch: int) -> None:
-        """A job that was to stop: its handler has died with its worker."""
-        store = self._crew.store
-        ended = await store.ended(key, old, epoch, "")
-        for request, node in ended.stoppers:
-            await store.tell(node, request, "ended", "")
-        if ended.node:
-            await store.tell(ended.node, ended.request, "failed", NOT_STARTED)
+        """A job that was to stop, or whose pool shuts down: its handler has died with its worker, or hangs."""
+        await self._crew.tell_ended(await self._crew.store.ended(key, old, epoch, ""))
 
-    async def _forward_notifications(self, worker: str) -> None:
-        """What the dead worker has not heard goes to the new owners."""
-        position = "-"
+    async def end_jobs_of(self, worker: str) -> None:
+        """The pool shuts down, and this worker cannot end its jobs any more: end them for it, and take it out."""
+        store = self._crew.store
+
+        async def end(key: str) -> None:
+            async with self._limiter:
+                job = await store.job(key, payload=False)
+                if job is not None:
+                    await self._end(key, worker, job.token)
+
+        async with anyio.create_task_group() as ending:
+            for key in await store.owned(worker):
+                ending.start_soon(end, key)
+        await store.leave(worker, is_dead=False)
+
+    async def _forward_notifications(self, worker: str) -> bool:
+        """What a dead worker has not heard goes to the new owners. Whether all of it has gone."""
+        position, without_owner = "-", set[str]()
         while entries := await self._crew.store.orders(worker, position, BATCH):
             for entry, fields in entries:
-                order: Order = decode_order(entry, fields)
-                if order.do == "notify":
-                    await self._crew.forward(order)
+                try:
+                    order = decode_order(entry, fields)
+                except DecodeError as error:
+                    self._crew.note_malformed(self._crew.store.keys.inbox(worker), entry, error)
+                    continue
+                if order.do != "notify" or order.key in without_owner:
+                    continue  # what follows one that has to wait waits, too
+                if not await self._forward(worker, order):
+                    without_owner.add(order.key)
             position = f"({entries[-1][0]}"
+        return not without_owner
+
+    async def _forward(self, worker: str, order: Order) -> bool:
+        """Send one notification on, and take it out of the dead worker's inbox. False while its job has no owner."""
+        try:
+            await self._crew.notify(order.key, order.payload)
+        except NoWorkers:
+            return False
+        except JobNotFound as error:
+            self._crew.note_too_late(order, error)
+        await self._crew.store.done(worker, order.entry)
+        return True
 
     async def tidy_map_once(self) -> None:
         """Take out of the map who has no lease: it died between the two."""
         if self._crew.roster.shutdown_by and not await self._crew.store.shutdown_by():
             await self._workers.delete(SHUTDOWN_ENTRY)  # its asker has died (protocol 7.3)
+        known = list(
+            self._crew.roster.workers
+        )  # each got its lease before its entry (protocol 2.2)
         leases = await self._crew.store.leases()
-        for worker in list(self._crew.roster.workers):
-            if worker not in leases and worker not in await self._crew.store.leases():
+        for worker in known:
+            if worker not in leases:
                 await self._workers.delete(worker)

@@ -72,8 +72,7 @@ class Mail:
                 else:
                     self._takers[name][1](decode_order(position, fields))
             except DecodeError as error:
-                said = {"stream": name, "entry": position, "why": str(error)}
-                self._crew.logger.warning("an entry of a pool's stream is malformed", extra=said)
+                self._crew.note_malformed(name, position, error)
                 if name != self._replies:
                     self._crew.start_soon(self._discard, self._takers[name][0], position)
 

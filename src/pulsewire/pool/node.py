@@ -6,6 +6,7 @@ the workers map, moving jobs that belong elsewhere, cleaning up. `docs/internals
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -46,6 +47,8 @@ from pulsewire.pool.worker import Worker
 from pulsewire.rmap.map import ReplicatedMap
 
 SHUTDOWN_MARGIN = 60.0
+LOOK_AGAIN = 0.05
+"""Seconds between two looks whether all workers have left a pool that shuts down."""
 LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000.0
 
 
@@ -166,29 +169,19 @@ class Node:
         limit = self.options.worker_shutdown_ttl + GOODBYE
         await self._store.ask_for_shutdown(self.id, limit + SHUTDOWN_MARGIN)
         await self._map.set(SHUTDOWN_ENTRY, self.id)
+        end_jobs_of = self._staff.janitor.end_jobs_of
         with anyio.move_on_after(limit):
-            while await self._store.leases():
-                for worker in await self._lapsed_workers():
-                    await self._end_for(worker)
-                await anyio.sleep(0.05)
+            while leases := await self._store.leases():
+                now = await self._link.time()
+                for worker in [worker for worker, ends in leases.items() if ends <= now]:
+                    await end_jobs_of(worker)  # it has died before it could
+                await anyio.sleep(LOOK_AGAIN)
         for worker in await self._store.leases():
-            await self._end_for(worker)  # whoever has not ended in time
+            await end_jobs_of(worker)  # it has not ended them in time
         self._has_shut_down = True
         waiting = await self._store.waiting()
         await self._store.remove_everything(waiting)
         await self._map.destroy()
-
-    async def _lapsed_workers(self) -> list[str]:
-        now = await self._link.time()
-        return [worker for worker, ends in (await self._store.leases()).items() if ends <= now]
-
-    async def _end_for(self, worker: str) -> None:
-        """End the jobs of a worker that has died before it could."""
-        for key in await self._store.owned(worker):
-            job = await self._store.job(key, payload=False)
-            if job is not None:
-                await self._store.ended(key, worker, job.token, "")
-        await self._store.leave(worker, is_dead=False)
 
     @property
     def is_shut_down(self) -> bool:
@@ -324,10 +317,11 @@ class Node:
 
     async def jobs(self) -> tuple[JobInfo, ...]:
         """All jobs of the pool, sorted by key, without their payloads. For tools: it reads every one."""
-        keys = set(await self._store.waiting())
-        for worker in await self._store.leases():
-            keys.update(await self._store.owned(worker))
-        return tuple(await self._store.jobs(sorted(keys)))
+        workers = await self._store.leases()
+        owned = await asyncio.gather(
+            self._store.waiting(), *(self._store.owned(worker) for worker in workers)
+        )
+        return tuple(await self._store.jobs(sorted(set().union(*owned))))
 
     # --- ticks and schedules
 

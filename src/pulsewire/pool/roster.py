@@ -72,11 +72,13 @@ class Roster:
         return self._ring.owner(key, but) or ""
 
     def _rebuild(self) -> bool:
-        before = self._ring
         members = [
             Member(worker.id, worker.weight, worker.started)
             for worker in self.workers.values()
             if worker.state == "active" and worker.id not in self._suspected
         ]
-        self._ring = Ring(members, self._routing)
-        return not before.is_like(self._ring)
+        ring = Ring(members, self._routing)
+        if ring.is_like(self._ring):
+            return False  # it stays the same object: who has looked at it need not look again
+        self._ring = ring
+        return True

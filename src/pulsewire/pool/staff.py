@@ -43,6 +43,7 @@ class Staff:
     Attributes:
         workers: by id.
         is_leaving: the node closes; nobody is given another lease.
+        janitor: does its duty once there are workers.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Staff:
         self._mail = mail
         self._context = context
         self._tenure = Tenure(crew.options.worker_ttl)
-        self._janitor = Janitor(crew, entries)
+        self.janitor = Janitor(crew, entries)
         self._leases: LeaseThread | None = None
         self._lease_trouble: BaseException | None = None
         self._check_deadlines = anyio.Event()
@@ -170,8 +171,8 @@ class Staff:
         )
         self._leases.start()
         for name, every, duty in (
-            ("clean up", period(options.worker_ttl), self._janitor.clean_up_once),
-            ("tidy up", RECHECK, self._janitor.tidy_map_once),
+            ("clean up", period(options.worker_ttl), self.janitor.clean_up_once),
+            ("tidy up", RECHECK, self.janitor.tidy_map_once),
             ("compare jobs", RECHECK, self._reconcile_once),
         ):
             crew.start_soon(do_every, name, every, duty, self._context)

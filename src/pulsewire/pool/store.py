@@ -18,6 +18,8 @@ from pulsewire.pool.wire import JOB_FIELDS, VERSION, JobInfo, decode_job
 
 JANITOR_TTL = 2.0
 MOST_DUE = 500
+AT_ONCE = 500
+"""Keys that one command deletes."""
 SCHEDULE = "schedule:"
 """What the names of the tickers of schedules begin with."""
 
@@ -29,12 +31,8 @@ def _script(name: str) -> Script:
 JOIN, ENROL, RENEW, LEAVE = _script("join"), _script("enrol"), _script("renew"), _script("leave")
 DISPATCH, STARTED, FAILED = _script("dispatch"), _script("started"), _script("failed")
 ENDED, ASSIGN, STOP = _script("ended"), _script("assign"), _script("stop")
-NOTIFY, PROGRESS, SURVEY, TICK = (
-    _script("notify"),
-    _script("progress"),
-    _script("survey"),
-    _script("tick"),
-)
+NOTIFY, PROGRESS, TELL = _script("notify"), _script("progress"), _script("tell")
+SURVEY, TICK = _script("survey"), _script("tick")
 
 
 class Answer(NamedTuple):
@@ -234,12 +232,7 @@ class PoolStore:
 
     async def tell(self, node: str, request: str, outcome: str, text: str) -> None:
         """Put a reply into the replies of a node."""
-        replies = self.keys.replies(node)
-        fields = ("request", request, "outcome", outcome, "text", text)
-        await self.link.call(
-            replies, "XADD", replies, "MAXLEN", "~", 10_000, "*", *fields, repeatable=True
-        )
-        await self.link.call(replies, "PEXPIRE", replies, 3_600_000, repeatable=True)
+        await self._run(TELL, [self.keys.replies(node)], request, outcome, text)
 
     async def assign(self, key: str, old: str, epoch: int | None, new: str) -> Answer:
         """Give a job to another owner, or to none: see `assign.lua`. Without an epoch the old owner must be dead."""
@@ -402,11 +395,11 @@ class PoolStore:
     async def remove_everything(self, waiting: Sequence[str]) -> None:
         """Delete what the pool has left, the flag last (protocol 7.2)."""
         keys, call = self.keys, self.link.call
-        for key in waiting:
-            await call(keys.job(key), "UNLINK", keys.job(key), repeatable=True)
-        for ticker in await call(keys.tickers, "HKEYS", keys.tickers, repeatable=True):
-            planned = keys.planned(ticker.decode().removeprefix(SCHEDULE))
-            await call(planned, "UNLINK", planned, repeatable=True)
-        names = (keys.waiting, keys.starting, keys.leases, keys.tickers, keys.janitor)
-        for name in (*names, keys.epoch, keys.meta, keys.shutdown):
-            await call(name, "UNLINK", name, repeatable=True)
+        tickers = await call(keys.tickers, "HKEYS", keys.tickers, repeatable=True)
+        names = [keys.job(key) for key in waiting]
+        names += [keys.planned(ticker.decode().removeprefix(SCHEDULE)) for ticker in tickers]
+        names += [keys.waiting, keys.starting, keys.leases, keys.tickers, keys.janitor]
+        names += [keys.epoch, keys.meta]
+        for start in range(0, len(names), AT_ONCE):
+            await call(keys.meta, "UNLINK", *names[start : start + AT_ONCE], repeatable=True)
+        await call(keys.shutdown, "UNLINK", keys.shutdown, repeatable=True)

@@ -12,15 +12,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 
 from pulsewire._core.backoff import Backoff
 from pulsewire._core.loops import PASSING, RETRY_BASE, RETRY_CAP
-from pulsewire.pool.crew import NOT_STARTED, Crew
+from pulsewire.pool.crew import Crew
 from pulsewire.pool.handling import Handling, Job
 from pulsewire.pool.jobs import JobState
+from pulsewire.pool.ring import Ring
 from pulsewire.pool.wire import Order
 
 R = TypeVar("R")
@@ -49,13 +50,13 @@ class _Held:
     Attributes:
         epoch: of the job as it is held; 0 before the first order.
         orders: to be carried out; None while there are none, since a worker may hold very many jobs.
-        dispatcher: the node that waits for the start.
+        ring: the workers at which it was last found to be in its place.
         is_begun: the handler has it, or is about to.
     """
 
     key: str
     epoch: int = 0
-    dispatcher: str = ""
+    ring: Ring | None = None
     is_begun: bool = False
     is_conducted: bool = False
     orders: list[Order] | None = None
@@ -84,6 +85,7 @@ class Worker:
         self._limiter = anyio.Semaphore(crew.options.concurrency, fast_acquire=True)
         self._scopes: set[anyio.CancelScope] = set()
         self._emptied = anyio.Event()
+        self._quiet = anyio.Event()
         self._missing: set[str] = set()
         self._to_stop: set[str] = set()
         self._unsampled: list[str] = []
@@ -121,14 +123,16 @@ class Worker:
             self._crew.start_soon(self._conduct, held)
 
     def move_elsewhere(self) -> int:
-        """Hand over the jobs that belong to other workers now; how many."""
-        moving = [
-            key
-            for key, held in self._held.items()
-            if held.is_begun and self._crew.target(key) not in ("", self.id)
-        ]
-        for key in moving:
-            self.take(Order("", MOVE, key, self._held[key].epoch))
+        """Hand over the jobs that belong to other workers now; how many. Looks at each job once per change of those."""
+        ring, moving = self._crew.roster.ring, list[_Held]()
+        for held in self._held.values():
+            if held.is_begun and held.ring is not ring:
+                if self._crew.target(held.key) in ("", self.id):
+                    held.ring = ring
+                else:
+                    moving.append(held)
+        for held in moving:
+            self.take(Order("", MOVE, held.key, held.epoch))
         return len(moving)
 
     async def hand_over_all(self) -> None:
@@ -172,11 +176,10 @@ class Worker:
         for scope in self._scopes:
             scope.cancel()
         self._emptied.set()
-        with anyio.move_on_after(
-            LAST_WORDS
-        ):  # of a `start` that was under way, before `stop` is called
-            while any(one.is_conducted for one in held):  # noqa: ASYNC110  # each for itself
-                await anyio.sleep(0.001)
+        if self._scopes:  # a `start` that was under way has its last words before `stop` is called
+            self._quiet = anyio.Event()
+            with anyio.move_on_after(LAST_WORDS):
+                await self._quiet.wait()
         async with anyio.create_task_group() as stops:
             for one in held:
                 if one.is_begun:
@@ -187,7 +190,8 @@ class Worker:
         self.id = worker
         self.is_fenced = False
         self._scopes = set()
-        self._missing, self._put_off = set(), {}
+        self._missing, self._to_stop = set(), set()
+        self._unsampled, self._put_off = [], {}
 
     async def reconcile(self) -> None:
         """Compare with Redis what is here: what was lost on its way comes again, what is another's stops."""
@@ -228,6 +232,8 @@ class Worker:
                             await self._carry_out(held, order)
             finally:
                 self._scopes.discard(scope)
+                if not self._scopes:
+                    self._quiet.set()
         held.is_conducted, held.orders = False, held.orders or None
         if not held.is_begun and not held.orders:
             self._drop(held)
@@ -264,7 +270,7 @@ class Worker:
             return
         if not self._crew.is_trusted(self.id):
             return  # woken too late: it is another's, or about to be, and this worker is fenced in a moment
-        held.epoch, held.dispatcher, held.is_begun = order.epoch, order.node, True
+        held.epoch, held.is_begun = order.epoch, True
         job = Job(order, partial(self._report, held.key, order.epoch))
         scope = held.starting = anyio.CancelScope()
         with scope:
@@ -284,7 +290,6 @@ class Worker:
                 held.key, self.id, order.epoch, order.entry, order.node
             )
         )
-        held.dispatcher = ""
         if outcome == "stale":
             await self._lose(held)
         else:
@@ -364,10 +369,7 @@ class Worker:
         if ended.outcome == "stale":
             return
         self._crew.hooks.job_ended(self._crew.name, held.key, self.id)
-        for request, node in ended.stoppers:
-            await self.record(partial(store.tell, node, request, "ended", ""))
-        if ended.node:
-            await self.record(partial(store.tell, ended.node, ended.request, "failed", NOT_STARTED))
+        await self.record(lambda: self._crew.tell_ended(ended))
 
     async def _notify(self, held: _Held, order: Order) -> None:
         if not self._crew.is_trusted(self.id):
@@ -539,5 +541,4 @@ def _words(error: BaseException) -> str:
 
 def _restart_pause(starts: int) -> float:
     """Seconds to wait before a job that failed is started again."""
-    bound: Any = min(RESTART_CAP, RESTART_BASE * 2 ** min(starts - 1, 16))
-    return float(bound)
+    return min(RESTART_CAP, RESTART_BASE * 2.0 ** min(starts - 1, 16))

@@ -224,9 +224,11 @@ class Follower(Generic[T]):
         was_doubted = self._is_doubted
         reply, ttl = await subscription.ask(("HGETALL", self.key), ("PTTL", self.key))
         snapshot = decode_snapshot(reply)
-        content = {decode_key(key): value for key, value in snapshot.content.items()}
-        readable = {key: self._decode(key, value) for key, value in content.items()}
-        outcome = self.replica.take_snapshot(readable, snapshot.revision, snapshot.kind)
+        content = {
+            (key := decode_key(stored)): self._decode(key, value)
+            for stored, value in snapshot.content.items()
+        }
+        outcome = self.replica.take_snapshot(content, snapshot.revision, snapshot.kind)
         self._complete_at = asked_at
         if was_doubted:  # when it was asked for: one that was under way already settles nothing
             self._is_doubted = False

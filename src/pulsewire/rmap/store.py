@@ -282,8 +282,6 @@ class MapStore:
 
     async def _listeners(self, count: str) -> int:
         reply = await self._optional("PUBSUB", count, self.channel)
-        if isinstance(reply, dict):
-            reply = [item for pair in reply.items() for item in pair]
         return int(reply[1]) if reply else 0
 
     async def _optional(self, *command: Argument) -> Any:  # noqa: ANN401  # a reply

@@ -12,8 +12,9 @@ from pulsewire.cli.demo.pool import summary
 from pulsewire.cli.demo.pool.plan import PoolPlan
 from pulsewire.cli.demo.pool.progress import PoolProgress, Run
 from pulsewire.cli.demo.pool.verdict import PoolVerdict
-from pulsewire.cli.demo.pool.view import PoolView, picture, plain_line
+from pulsewire.cli.demo.pool.view import picture, plain_line
 from pulsewire.cli.demo.progress import Fate
+from pulsewire.cli.demo.view import View
 
 
 def began(job: str, token: int, at: float = 1.0) -> JobBegan:
@@ -92,7 +93,7 @@ def test_the_picture_shows_bars_nodes_and_news(progress: PoolProgress) -> None:
 
 def test_elsewhere_than_on_a_terminal_news_are_lines(progress: PoolProgress) -> None:
     output = io.StringIO()
-    with PoolView(Console(file=output, width=40)) as view:
+    with View(picture, plain_line, Console(file=output, width=40)) as view:
         view.show(progress.snapshot(0.5))
         view.show(progress.snapshot(1.5))
         view.show(progress.snapshot(1.6))

@@ -126,7 +126,7 @@ def test_the_picture_shows_bars_consumers_and_news(snapshot: Snapshot) -> None:
 
 def test_without_a_terminal_there_is_a_line_a_second_and_each_news_once(progress: Progress) -> None:
     output = io.StringIO()
-    with View(Console(file=output, width=40)) as view:
+    with View(picture, plain_line, Console(file=output, width=40)) as view:
         for tenths in range(35):
             if tenths == 12:
                 progress.tell(1.2, "something happened")
@@ -140,7 +140,7 @@ def test_without_a_terminal_there_is_a_line_a_second_and_each_news_once(progress
 
 def test_on_a_terminal_the_picture_is_drawn_in_place(snapshot: Snapshot) -> None:
     output = io.StringIO()
-    with View(Console(file=output, width=100, force_terminal=True)) as view:
+    with View(picture, plain_line, Console(file=output, width=100, force_terminal=True)) as view:
         view.show(snapshot)
     printed = output.getvalue()
     assert "\x1b[?25l" in printed  # the cursor is hidden

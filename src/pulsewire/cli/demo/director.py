@@ -16,7 +16,7 @@ import pulsewire
 from pulsewire.cli import tickets
 from pulsewire.cli.demo.crew import Crew, DemoFailed, Member
 from pulsewire.cli.demo.plan import Plan
-from pulsewire.cli.demo.progress import ConsumerRow, Fate, Progress
+from pulsewire.cli.demo.progress import ConsumerRow, Fate, Progress, Snapshot
 from pulsewire.cli.demo.verdict import Evidence, Verdict, judge
 from pulsewire.cli.demo.view import View
 
@@ -78,7 +78,7 @@ class Director:
         """What each consumer did."""
         return self._progress.rows()
 
-    async def run(self, view: View) -> Verdict:
+    async def run(self, view: View[Snapshot]) -> Verdict:
         """Run the demo to its end.
 
         Raises:

@@ -17,7 +17,7 @@ from pulsewire.cli.demo import summary
 from pulsewire.cli.demo.crew import Crew, DemoFailed
 from pulsewire.cli.demo.director import Director
 from pulsewire.cli.demo.plan import Plan
-from pulsewire.cli.demo.view import View
+from pulsewire.cli.demo.view import View, picture, plain_line
 from pulsewire.cli.options import URL_VARIABLE
 
 __all__ = ["CONSUMER", "PUBLISHER", "perform"]
@@ -62,7 +62,7 @@ async def perform(plan: Plan, url: str | None, namespace: str) -> int:
                 publisher=_publisher_arguments(plan, namespace),
                 consumer=_consumer_arguments(plan, namespace),
             )
-            with View() as view:
+            with View(picture, plain_line) as view:
                 verdict = await director.run(view)
     summary.show(
         verdict, director.consumers, left_behind=director.left_behind, seconds=director.elapsed

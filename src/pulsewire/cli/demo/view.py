@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -23,10 +24,34 @@ STYLES = {
 }
 
 
-class View:
-    """Shows snapshots for as long as it is open."""
+class Shown(Protocol):
+    """What every snapshot of the demo tells."""
 
-    def __init__(self, console: Console = render.out) -> None:
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the act began."""
+        ...
+
+    @property
+    def news(self) -> Sequence[str]:
+        """What is worth a line of its own."""
+        ...
+
+
+S = TypeVar("S", bound=Shown)
+
+
+class View(Generic[S]):
+    """Shows the snapshots of one act for as long as it is open."""
+
+    def __init__(
+        self,
+        picture: Callable[[S], RenderableType],
+        plain_line: Callable[[S], str],
+        console: Console = render.out,
+    ) -> None:
+        self._picture = picture
+        self._plain_line = plain_line
         self._screen = Screen(console)
 
     def __enter__(self) -> Self:
@@ -41,13 +66,13 @@ class View:
     ) -> None:
         self._screen.__exit__(kind, error, trace)
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Show where the demo stands."""
+    def show(self, snapshot: S) -> None:
+        """Show where the act stands."""
         self._screen.show(
             snapshot.elapsed,
             snapshot.news,
-            lambda: picture(snapshot),
-            lambda: plain_line(snapshot),
+            lambda: self._picture(snapshot),
+            lambda: self._plain_line(snapshot),
         )
 
 

@@ -16,11 +16,11 @@ import pulsewire
 from pulsewire.cli import failures
 from pulsewire.cli.demo.crew import Crew, DemoFailed, Member
 from pulsewire.cli.demo.pool.plan import PoolPlan
-from pulsewire.cli.demo.pool.progress import NodeRow, PoolProgress
+from pulsewire.cli.demo.pool.progress import NodeRow, PoolProgress, PoolSnapshot
 from pulsewire.cli.demo.pool.role import POOL
 from pulsewire.cli.demo.pool.verdict import PoolEvidence, PoolVerdict, judge_pool
-from pulsewire.cli.demo.pool.view import PoolView
 from pulsewire.cli.demo.progress import Fate
+from pulsewire.cli.demo.view import View
 from pulsewire.pool import JobInfo, JobState, Node
 
 __all__ = ["PoolDirector"]
@@ -71,7 +71,7 @@ class PoolDirector:
         """What each node did."""
         return self._progress.rows()
 
-    async def run(self, view: PoolView) -> PoolVerdict:
+    async def run(self, view: View[PoolSnapshot]) -> PoolVerdict:
         """Run the act to its end.
 
         Raises:
@@ -88,7 +88,7 @@ class PoolDirector:
                 except BaseExceptionGroup as group:
                     raise failures.sole_error(group) from None
 
-    async def _run_jobs(self, view: PoolView, client: Node) -> PoolVerdict:
+    async def _run_jobs(self, view: View[PoolSnapshot], client: Node) -> PoolVerdict:
         async with anyio.create_task_group() as tasks:
             self._tell("all nodes have joined, jobs are being dispatched")
             tasks.start_soon(self._dispatch_all, client, tasks)
@@ -128,7 +128,7 @@ class PoolDirector:
         self._progress.add_node(number, member.pid)
         return number
 
-    async def _until(self, view: PoolView, is_so: Callable[[], Awaitable[bool]]) -> None:
+    async def _until(self, view: View[PoolSnapshot], is_so: Callable[[], Awaitable[bool]]) -> None:
         """Look at everything, and show it, until something is so."""
         while True:
             self._read_journals()
@@ -222,7 +222,7 @@ class PoolDirector:
             f"{self._progress.started:,} jobs had started; it ran {held:,}"
         )
 
-    async def _replace(self, view: PoolView, client: Node) -> None:
+    async def _replace(self, view: View[PoolSnapshot], client: Node) -> None:
         number = await self._hire()
         await self._until(view, self._have_all_arrived)
         self._tell(f"node {number} has joined, jobs that belong there are handed over")
@@ -238,7 +238,7 @@ class PoolDirector:
         """Whether jobs went to a new node; of a few jobs, none may belong there."""
         return self._progress.running_at(number) > 0 or self._plan.jobs < 10 * self._plan.nodes
 
-    async def _wait_stopped(self, view: PoolView) -> None:
+    async def _wait_stopped(self, view: View[PoolSnapshot]) -> None:
         for number, member in self._members.items():
             if number != self._victim:
                 await member.wait_stopped()

@@ -17,7 +17,8 @@ from pulsewire.cli.demo.pool import summary
 from pulsewire.cli.demo.pool.director import PoolDirector
 from pulsewire.cli.demo.pool.plan import PoolPlan
 from pulsewire.cli.demo.pool.role import POOL
-from pulsewire.cli.demo.pool.view import PoolView
+from pulsewire.cli.demo.pool.view import picture, plain_line
+from pulsewire.cli.demo.view import View
 from pulsewire.cli.options import URL_VARIABLE
 
 __all__ = ["NODE", "perform"]
@@ -51,7 +52,7 @@ async def perform(plan: PoolPlan, url: str | None, namespace: str) -> int:
             # The URL may hold a password: it travels in the environment, not on a command line that all can see.
             crew = Crew(folder, {} if url is None else {URL_VARIABLE: url})
             director = PoolDirector(plan, hub, crew, node=_node_arguments(plan, namespace))
-            with PoolView() as view:
+            with View(picture, plain_line) as view:
                 verdict = await director.run(view)
     summary.show(verdict, director.nodes, worker_ttl=plan.worker_ttl, seconds=director.elapsed)
     return 0 if verdict.holds else failures.FAILED

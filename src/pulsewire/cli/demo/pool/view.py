@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pulsewire.cli import render
 from pulsewire.cli.demo.pool.progress import NodeRow, PoolSnapshot
 from pulsewire.cli.demo.progress import Fate
-from pulsewire.cli.demo.screen import BAR_WIDTH, Screen, bar, percent
+from pulsewire.cli.demo.screen import BAR_WIDTH, bar, percent
 from pulsewire.cli.demo.view import STYLES
 
-__all__ = ["PoolView", "picture", "plain_line"]
-
-
-class PoolView:
-    """Shows snapshots for as long as it is open."""
-
-    def __init__(self, console: Console = render.out) -> None:
-        self._screen = Screen(console)
-
-    def __enter__(self) -> Self:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._screen.__exit__(kind, error, trace)
-
-    def show(self, snapshot: PoolSnapshot) -> None:
-        """Show where the act stands."""
-        self._screen.show(
-            snapshot.elapsed,
-            snapshot.news,
-            lambda: picture(snapshot),
-            lambda: plain_line(snapshot),
-        )
+__all__ = ["picture", "plain_line"]
 
 
 def picture(snapshot: PoolSnapshot) -> RenderableType:

@@ -300,7 +300,10 @@ class PoolStation:
     async def _flow(self, pause: float) -> None:
         async with anyio.create_task_group() as tasks:
             while True:
-                await self._flowing.wait()
+                while (
+                    not self._flowing.is_set()
+                ):  # waiting gives way to others also where it is set already
+                    await self._flowing.wait()
                 self._busy += 1
                 tasks.start_soon(self._come_and_go, self.random.random() < 0.5)
                 await anyio.sleep(self.random.uniform(0.5, 1.5) * pause)

@@ -89,7 +89,10 @@ class Writers:
 
     async def _again_and_again(self, write: Callable[..., Awaitable[None]], *args: str) -> None:
         while True:
-            await self._flowing.wait()
+            while (
+                not self._flowing.is_set()
+            ):  # waiting gives way to others also where it is set already
+                await self._flowing.wait()
             self._busy += 1
             try:
                 await write(*args)

@@ -109,7 +109,10 @@ class Traffic:
         stream: pulsewire.Stream[bytes],
     ) -> None:
         while True:
-            await self._flowing.wait()
+            while (
+                not self._flowing.is_set()
+            ):  # waiting gives way to others also where it is set already
+                await self._flowing.wait()
             self._busy += 1
             try:
                 await add(stream)

@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple
 
 from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.ids import new_ulid
+from pulsewire._core.requests import KEPT, Requests
 from pulsewire._redis.link import Link
 from pulsewire._redis.pipeline import Argument, JoinedConnection, bulk, take_note
 from pulsewire._redis.scripts import Script
 from pulsewire._redis.translate import ReplyError, Verdict, verdict
 from pulsewire.errors import ConnectionLost, OutcomeUnknown, PermissionDenied, ServerError
 from pulsewire.rmap.keys import MapKeys
-from pulsewire.rmap.requests import KEPT, Requests
 from pulsewire.rmap.wire import KIND_FIELD, REVISION_FIELD, MapInfo, decode_revision, encode_key
 
 HALF_MOVED = ("ASK", "TRYAGAIN")

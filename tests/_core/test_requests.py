@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulsewire.rmap.requests import BATCH, HEAVY, KEPT, Requests
+from pulsewire._core.requests import BATCH, HEAVY, KEPT, Requests
 
 
 def test_numbers_never_repeat() -> None:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import importlib
 
-PUBLIC_PACKAGES = ("pulsewire", "pulsewire.errors", "pulsewire.streaming", "pulsewire.testing")
+PUBLIC_PACKAGES = (
+    "pulsewire",
+    "pulsewire.errors",
+    "pulsewire.pool",
+    "pulsewire.rmap",
+    "pulsewire.streaming",
+    "pulsewire.tasks",
+    "pulsewire.testing",
+)
 
 
 def public_names() -> list[str]:

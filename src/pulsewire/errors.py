@@ -31,6 +31,20 @@ The tree, and what the caller can do::
     ├── WorkerNotFound                         the pool has no worker with this id
     ├── PoolMismatch                           another node runs the pool by another protocol or routing
     ├── PoolShutDown                           the pool is shutting down: nothing was written
+    ├── TaskError                              of task queues
+    │   ├── TaskIdConflict                     the queue has a task with this id: nothing was written
+    │   ├── DuplicateTask                      another task holds the unique lock: nothing was written
+    │   ├── QueueNotFound, TaskNotFound        there is no such queue or task
+    │   ├── QueueNotEmpty, QueueInUse          the queue cannot be removed now
+    │   ├── AlreadyPaused, NotPaused           the queue is in that state already
+    │   ├── WrongState                         the task is in a state that does not allow it
+    │   ├── EntryNotFound                      there is no periodic task with this id
+    │   ├── HandlerNotFound                    to the error handler: no pattern matches the type of a task
+    │   ├── HandlerEnded                       to the error handler: a handler tried to end the process
+    │   ├── TaskCancelled                      to the error handler: the attempt was cancelled
+    │   ├── TaskTimedOut (also TimeoutError)   to the error handler: the attempt took longer than it may
+    │   ├── TaskLeaseLost                      to the error handler: the task may be run elsewhere by now
+    │   └── SkipRetry, RevokeTask, Retry       from a handler: what to do with the task
     ├── EmbeddedServerError                    the embedded server cannot start or run
     └── Closed                                 the object was closed before the call
 
@@ -41,12 +55,17 @@ they are translated in `_redis/translate.py`, and the original stays as `__cause
 from __future__ import annotations
 
 __all__ = [
+    "AlreadyPaused",
     "AuthenticationFailed",
     "Closed",
     "ConfigurationError",
     "ConnectionLost",
     "DecodeError",
+    "DuplicateTask",
     "EmbeddedServerError",
+    "EntryNotFound",
+    "HandlerEnded",
+    "HandlerNotFound",
     "InvalidName",
     "InvalidOption",
     "InvalidTarget",
@@ -57,6 +76,7 @@ __all__ = [
     "JobStartFailed",
     "NoWorkers",
     "NotJoined",
+    "NotPaused",
     "OutcomeUnknown",
     "PayloadTooLarge",
     "PermissionDenied",
@@ -64,14 +84,27 @@ __all__ = [
     "PoolMismatch",
     "PoolShutDown",
     "PulsewireError",
+    "QueueInUse",
+    "QueueNotEmpty",
+    "QueueNotFound",
     "ReplicaBehind",
+    "Retry",
+    "RevokeTask",
     "ServerError",
     "ServerFull",
     "ServerTooOld",
     "ServerUnavailable",
+    "SkipRetry",
     "StreamFull",
+    "TaskCancelled",
+    "TaskError",
+    "TaskIdConflict",
+    "TaskLeaseLost",
+    "TaskNotFound",
+    "TaskTimedOut",
     "ValueConflict",
     "WorkerNotFound",
+    "WrongState",
 ]
 
 
@@ -374,6 +407,170 @@ class PoolShutDown(PulsewireError):
         self.pool = pool
         self.by = by
         super().__init__(f"pool {pool!r} is shut down (asked for by node {by})")
+
+
+class TaskError(PulsewireError):
+    """Base of what concerns task queues alone."""
+
+
+class TaskIdConflict(TaskError):
+    """The queue has a task with this id already; also one that is kept, completed or archived. Nothing was written."""
+
+    def __init__(self, queue: str, task_id: str) -> None:
+        self.queue = queue
+        self.task_id = task_id
+        super().__init__(
+            f"task ID conflicts with another task: queue {queue!r} has a task {task_id!r}"
+        )
+
+
+class DuplicateTask(TaskError):
+    """Another task holds the unique lock of this queue, type and payload. Nothing was written."""
+
+    def __init__(self, queue: str, task_type: str) -> None:
+        self.queue = queue
+        self.task_type = task_type
+        super().__init__(
+            f"task already exists: queue {queue!r} has a unique task of type {task_type!r} with this payload"
+        )
+
+
+class QueueNotFound(TaskError):
+    """No queue of this name has ever been used, or it was removed."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        super().__init__(f"queue {queue!r} does not exist")
+
+
+class TaskNotFound(TaskError):
+    """The queue has no task with this id."""
+
+    def __init__(self, queue: str, task_id: str) -> None:
+        self.queue = queue
+        self.task_id = task_id
+        super().__init__(f"cannot find task with id={task_id} in queue {queue!r}")
+
+
+class QueueNotEmpty(TaskError):
+    """The queue has tasks. Nothing was removed."""
+
+    def __init__(self, queue: str, size: int) -> None:
+        self.queue = queue
+        self.size = size
+        super().__init__(
+            f"queue {queue!r} is not empty: {size:,} tasks; force its removal to lose them"
+        )
+
+
+class QueueInUse(TaskError):
+    """Tasks of the queue are being run. Nothing was removed."""
+
+    def __init__(self, queue: str, active: int) -> None:
+        self.queue = queue
+        self.active = active
+        super().__init__(
+            f"cannot remove queue {queue!r} with {active:,} active tasks; pause it and wait"
+        )
+
+
+class AlreadyPaused(TaskError):
+    """The queue is paused."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        super().__init__(f"queue {queue!r} is already paused")
+
+
+class NotPaused(TaskError):
+    """The queue is not paused."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        super().__init__(f"queue {queue!r} is not paused")
+
+
+class WrongState(TaskError):
+    """The state of a task does not allow the operation. Nothing was changed."""
+
+    def __init__(self, queue: str, task_id: str, state: str, operation: str) -> None:
+        self.queue = queue
+        self.task_id = task_id
+        self.state = state
+        self.operation = operation
+        hint = "; cancel it instead" if state == "active" and operation != "run" else ""
+        super().__init__(
+            f"cannot {operation} task {task_id!r} of queue {queue!r}: it is {state}{hint}"
+        )
+
+
+class EntryNotFound(TaskError):
+    """The scheduler has no periodic task with this id."""
+
+    def __init__(self, entry: str) -> None:
+        self.entry = entry
+        super().__init__(f"no scheduler entry found with id {entry!r}")
+
+
+class HandlerNotFound(TaskError):
+    """No pattern matches the type of a task. By default it waits in state retry, and is charged no attempt."""
+
+    def __init__(self, task_type: str) -> None:
+        self.task_type = task_type
+        super().__init__(f"handler not found for task {task_type!r}")
+
+
+class HandlerEnded(TaskError):
+    """A handler raised what would end the process, such as SystemExit. It counts as a failure; the process goes on."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(f"the handler raised {type(error).__name__}: {error}")
+
+
+class TaskCancelled(TaskError):
+    """An attempt was cancelled by somebody's request. It counts as a failure."""
+
+    def __init__(self) -> None:
+        super().__init__("context canceled")
+
+
+class TaskTimedOut(TaskError, TimeoutError):
+    """An attempt took longer than its timeout, or went beyond its deadline. It counts as a failure."""
+
+    def __init__(self) -> None:
+        super().__init__("context deadline exceeded")
+
+
+class TaskLeaseLost(TaskError):
+    """The lease of a task could not be renewed, so that it may be run elsewhere by now. Nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("asynq: task lease expired")
+
+
+class SkipRetry(TaskError):
+    """Raised by a handler: the task fails for good, and is archived."""
+
+
+class RevokeTask(TaskError):
+    """Raised by a handler: the task is dropped, neither retried nor archived."""
+
+
+class Retry(TaskError):
+    """Raised by a handler: try the task again.
+
+    Attributes:
+        after: seconds to wait; None for the delay that a failure would have.
+        is_failure: whether it counts as a failed attempt. If not, it may be tried again without end.
+    """
+
+    def __init__(
+        self, reason: str = "", *, after: float | None = None, is_failure: bool = True
+    ) -> None:
+        self.after = after
+        self.is_failure = is_failure
+        super().__init__(reason or "the handler asked for a retry")
 
 
 class EmbeddedServerError(PulsewireError):

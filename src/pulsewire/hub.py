@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
@@ -39,6 +40,21 @@ from pulsewire.streaming.keys import StreamKeys
 from pulsewire.streaming.retention import DEFAULT_MAX_LEN, StreamOptions
 from pulsewire.streaming.stream import Stream
 from pulsewire.streaming.wire import EntryFormat, Fields, PulseFormat
+from pulsewire.tasks.client import TaskClient
+from pulsewire.tasks.keys import TaskKeys
+from pulsewire.tasks.mux import Handler, Mux
+from pulsewire.tasks.options import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_LEASE,
+    Aggregator,
+    ErrorHandler,
+    HealthCheck,
+    RetryDelay,
+    ServerOptions,
+)
+from pulsewire.tasks.order import DEFAULT_QUEUE, check_queues
+from pulsewire.tasks.retry import default_delay, is_charged
+from pulsewire.tasks.server import TaskServer
 
 T = TypeVar("T")
 
@@ -56,6 +72,7 @@ class Hub:
         self._logger = logger
         self._requests = RequestIds()
         self._notifier = Notifier(link)
+        self._tasks: TaskClient | None = None
 
     def __repr__(self) -> str:
         return f"<Hub at {self.url} namespace={self.namespace!r}>"
@@ -74,6 +91,18 @@ class Hub:
     def server(self) -> ServerInfo:
         """Kind, version and topology of the server."""
         return self._link.info
+
+    @property
+    def tasks(self) -> TaskClient:
+        """What enqueues tasks, and looks at queues."""
+        if self._tasks is None:
+            self._tasks = TaskClient(self._link, TaskKeys(self._space), self._hooks)
+        return self._tasks
+
+    def _sign_off(self) -> None:
+        """Have the servers forget what only this hub needs."""
+        if self._tasks is not None:
+            self._tasks.enqueuer.sign_off()
 
     async def ping(self) -> float:
         """Seconds of one round trip to a server."""
@@ -334,6 +363,92 @@ class Hub:
         crew = Crew(new_ulid(), PoolStore(self._link, keys), options, self._hooks, logger)
         return Node(self._link, crew, self.map(keys.workers_map), self._requests)
 
+    def task_server(
+        self,
+        handler: Handler | Mux,
+        *,
+        queues: Mapping[str, int] | Iterable[str] = (DEFAULT_QUEUE,),
+        strict: bool = False,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        lease: float = DEFAULT_LEASE,
+        shutdown_timeout: float = 8.0,
+        retry_delay: RetryDelay = default_delay,
+        is_failure: Callable[[BaseException], bool] = is_charged,
+        error_handler: ErrorHandler | None = None,
+        base_context: Callable[[], Context] | None = None,
+        health_check: HealthCheck | None = None,
+        health_check_interval: float = 15.0,
+        aggregator: Aggregator | None = None,
+        group_grace: float = 60.0,
+        group_max_delay: float | None = None,
+        group_max_size: int | None = None,
+        forward_interval: float = 1.0,
+        janitor_interval: float = 8.0,
+        janitor_batch: int = 100,
+        max_lost: int = 3,
+        logger: logging.Logger | None = None,
+    ) -> TaskServer:
+        """What runs the tasks of some queues in this process. Nothing is sent until it is entered with `async with`.
+
+        Args:
+            handler: a `Mux`, or one function of a task for all of them: a coroutine function, or a plain one, which is
+                run in a thread.
+            queues: name -> priority; or names, of equal priority.
+            strict: take nothing from a queue while one of a higher priority has tasks.
+            concurrency: handlers that run at a time.
+            lease: seconds without a renewal after which its tasks are run elsewhere; at least 1.
+            shutdown_timeout: seconds that running handlers have at the end, before their tasks go back.
+            retry_delay: seconds until the next try, of how often the task had failed, the error and the task.
+            is_failure: whether an error counts as a failed attempt.
+            error_handler: told of every attempt that does not succeed.
+            base_context: makes the context that a handler runs in.
+            health_check: told regularly whether the server answers (None), or why not.
+            health_check_interval: seconds between two checks.
+            aggregator: makes one task of the members of a group.
+            group_grace: seconds without a new member after which a group is aggregated; at least 1.
+            group_max_delay: seconds that the oldest member of a group waits at most.
+            group_max_size: members that a group has at most.
+            forward_interval: seconds between two looks at scheduled tasks, at most.
+            janitor_interval: seconds between two looks for tasks whose retention is over.
+            janitor_batch: how many of them one script deletes.
+            max_lost: how often the server of a task may die while running it, before the task is archived.
+            logger: default `pulsewire.tasks`.
+
+        Raises:
+            InvalidName, InvalidOption: something is impossible.
+        """
+        options = ServerOptions(
+            queues=check_queues(queues),
+            strict=strict,
+            concurrency=concurrency,
+            lease=lease,
+            shutdown_timeout=shutdown_timeout,
+            retry_delay=retry_delay,
+            is_failure=is_failure,
+            error_handler=error_handler,
+            base_context=base_context,
+            health_check=health_check,
+            health_check_interval=health_check_interval,
+            aggregator=aggregator,
+            group_grace=group_grace,
+            group_max_delay=group_max_delay,
+            group_max_size=group_max_size,
+            forward_interval=forward_interval,
+            janitor_interval=janitor_interval,
+            janitor_batch=janitor_batch,
+            max_lost=max_lost,
+        )
+        logger = logger or self._logger.getChild("tasks")
+        return TaskServer(
+            self._link,
+            self.tasks,
+            self._notifier,
+            handler,
+            options,
+            hooks=self._hooks,
+            logger=logger,
+        )
+
 
 def connect(
     target: str | AnyClient | None = None,
@@ -390,4 +505,8 @@ async def _connected(
     home: Path | None,
 ) -> AsyncIterator[Hub]:
     async with open_link(target, options, ephemeral=ephemeral, home=home) as link:
-        yield Hub(link, space, options.hooks, logger)
+        hub = Hub(link, space, options.hooks, logger)
+        try:
+            yield hub
+        finally:
+            hub._sign_off()  # noqa: SLF001  # its other half

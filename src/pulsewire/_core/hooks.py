@@ -96,6 +96,33 @@ class Hooks:
     def worker_buried(self, pool: str, worker: str, jobs: int) -> None:
         """This node has cleaned up after a dead worker, and given so many jobs to others."""
 
+    def task_enqueued(self, queue: str, task_type: str, state: str) -> None:
+        """A task was enqueued, into that state."""
+
+    def task_started(self, queue: str, task_type: str, waited: float) -> None:
+        """A handler begins; the task has been pending for so long (0 where that is not known)."""
+
+    def task_ended(self, queue: str, task_type: str, outcome: str, seconds: float) -> None:
+        """An attempt has ended: `done`, `completed`, `retry`, `again` (not charged), `archived`, `dropped`, `back`."""
+
+    def task_lost(self, queue: str, task_id: str) -> None:
+        """A task that ran here may be run elsewhere: its lease was lost, or somebody removed it."""
+
+    def task_recovered(self, queue: str, task_id: str, lost: int) -> None:
+        """A task whose server was lost is pending again; for the so-many-th time."""
+
+    def task_malformed(self, queue: str, task_id: str, reason: str) -> None:
+        """A record is no task message; it was archived as it is, or passed over."""
+
+    def tasks_gone(self, queue: str, count: int) -> None:
+        """Ids stood in a queue without a task, and were removed."""
+
+    def tasks_aggregated(self, queue: str, group: str, count: int) -> None:
+        """So many members of a group have become one task."""
+
+    def periodic_task_enqueued(self, spec: str, task_type: str, late: float) -> None:
+        """A tick of a periodic task was enqueued, so many seconds after it was due."""
+
     def loop_troubled(self, duty: str, error: BaseException, failures: int) -> None:
         """A background duty met passing trouble and will be tried again."""
 

@@ -223,6 +223,14 @@ class Link(ABC):
         seconds, micros = await self.call("", "TIME", repeatable=True)
         return int(seconds) + int(micros) / 1e6
 
+    def connection_now(self, key: str) -> JoinedConnection | None:
+        """The shared connection to the owner of `key`, if there is one with room. For callers that cannot wait."""
+        lane = self._lane(key)
+        connection = lane.connection if lane is not None else None
+        if connection is None or connection.is_congested or not connection.is_usable:
+            return None
+        return connection
+
     async def connection_for(self, key: str) -> JoinedConnection:
         """The shared connection to the owner of `key`, with room. For callers that pipeline in order themselves."""
         lane = self._lane(key)

@@ -66,20 +66,28 @@ class Notifier:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._lines: dict[Lane, _Line] = {}
+        self._lines: dict[tuple[Lane, bool], _Line] = {}
 
-    async def subscribe(self, listener: Listener) -> Subscription:
+    async def subscribe(self, listener: Listener, *, everywhere: bool = False) -> Subscription:
         """Listen to a channel, once the server has confirmed it.
+
+        Args:
+            listener: who.
+            everywhere: hear what is published at any node of a cluster (PUBLISH), not what stays in the shard of the
+                channel (SPUBLISH).
 
         Raises:
             ServerUnavailable: not now; try again.
             PulsewireError: the server refuses it.
         """
         lane = await self._link.lane_for(listener.key, self._link.options.wait_for_server)
-        line = self._lines.get(lane)
+        is_sharded = self._link.info.has_sharded_pubsub and not everywhere
+        line = self._lines.get((lane, is_sharded))
         if line is None:
             self._drop_idle_lines()
-            line = self._lines[lane] = _Line(self._link, lane)
+            line = self._lines[lane, is_sharded] = _Line(
+                self._link, lane, "S" if is_sharded else ""
+            )
         try:
             return await line.subscribe(listener)
         except ServerUnavailable:
@@ -90,7 +98,7 @@ class Notifier:
 
     def _drop_idle_lines(self) -> None:
         """Forget servers that nothing is heard from any more, such as former masters."""
-        self._lines = {lane: line for lane, line in self._lines.items() if line.is_in_use}
+        self._lines = {place: line for place, line in self._lines.items() if line.is_in_use}
 
 
 class Subscription:
@@ -132,10 +140,10 @@ class Subscription:
 class _Line:
     """The subscriber connection to one server: opened for the first listener, closed when the last one leaves."""
 
-    def __init__(self, link: Link, lane: Lane) -> None:
+    def __init__(self, link: Link, lane: Lane, prefix: str) -> None:
         self._link = link
         self._lane = lane
-        self._prefix = "S" if link.info.has_sharded_pubsub else ""
+        self._prefix = prefix
         self._connection: JoinedConnection | None = None
         self._opening = anyio.Lock()
         self._by_channel: dict[bytes, list[Subscription]] = {}

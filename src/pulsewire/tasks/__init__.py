@@ -1,0 +1,36 @@
+"""Task queues that share Redis byte for byte with Go's asynq: priorities, retries, schedules, uniqueness, groups.
+
+`hub.tasks` enqueues, `hub.task_server` runs, `hub.scheduler` enqueues periodic tasks, `hub.tasks.inspector` looks and
+intervenes. `App` puts typed functions on top. The format is asynq's (spec/asynq.md); `docs/tasks-vs-asynq.md` says
+where we behave safer than Go on the same bytes.
+"""
+
+from __future__ import annotations
+
+from pulsewire.errors import Retry, RevokeTask, SkipRetry
+from pulsewire.tasks.client import TaskClient
+from pulsewire.tasks.mux import Mux
+from pulsewire.tasks.options import ServerOptions
+from pulsewire.tasks.retry import default_delay
+from pulsewire.tasks.semaphore import Semaphore
+from pulsewire.tasks.server import TaskServer
+from pulsewire.tasks.states import TaskState
+from pulsewire.tasks.task import Task, current_task
+from pulsewire.tasks.wire import NewTask, TaskInfo
+
+__all__ = [
+    "Mux",
+    "NewTask",
+    "Retry",
+    "RevokeTask",
+    "Semaphore",
+    "ServerOptions",
+    "SkipRetry",
+    "Task",
+    "TaskClient",
+    "TaskInfo",
+    "TaskServer",
+    "TaskState",
+    "current_task",
+    "default_delay",
+]

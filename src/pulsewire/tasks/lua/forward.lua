@@ -1,0 +1,44 @@
+-- Tasks whose time has come go to pending, or back to their group (spec/asynq.md 3.4, Forward). At most 100 of each.
+-- KEYS  1 scheduled ZSET   2 retry ZSET   3 pending LIST   4 groups SET; HASHes and groups are of the same slot
+-- ARGV  1 what the tasks' keys begin with   2 what the groups' keys begin with
+-- Returns  {how many, ms until the next one is due or -1}
+local pending, groups = KEYS[3], KEYS[4]
+local prefix, group_prefix = ARGV[1], ARGV[2]
+-- @include "clock"
+redis.call("SREM", groups, "") -- a script that has begun to write is not refused for want of memory
+local since = stamp()
+local moved, next_due = 0, -1
+for index = 1, 2 do
+  local source = KEYS[index]
+  local ids = redis.call("ZRANGEBYSCORE", source, "-inf", now, "LIMIT", 0, 100)
+  local fresh = {}
+  for _, id in ipairs(ids) do
+    local task = prefix .. id
+    local found = redis.pcall("HMGET", task, "msg", "group")
+    if found.err or not found[1] then
+      -- there is no such task: its entry just goes
+    elseif found[2] and found[2] ~= "" then
+      redis.call("ZADD", group_prefix .. found[2], now, id)
+      redis.call("SADD", groups, found[2])
+      redis.call("HSET", task, "state", "aggregating")
+    else
+      redis.call("HSET", task, "state", "pending", "pending_since", since)
+      fresh[#fresh + 1] = id
+    end
+  end
+  if #fresh > 0 then
+    redis.call("LPUSH", pending, unpack(fresh))
+  end
+  if #ids > 0 then
+    redis.call("ZREM", source, unpack(ids))
+  end
+  moved = moved + #ids
+  local first = redis.call("ZRANGE", source, 0, 0, "WITHSCORES")
+  if first[2] then
+    local due = math.max(tonumber(first[2]) * 1000 - now_ms, 0)
+    if next_due < 0 or due < next_due then
+      next_due = due
+    end
+  end
+end
+return { moved, math.floor(next_due) }

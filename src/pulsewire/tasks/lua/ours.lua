@@ -1,0 +1,12 @@
+-- Fragment: what we keep beside asynq's fields of a task, and how a lease of ours looks.
+-- KEYS      those of the script that includes it
+-- ARGV      those of the script that includes it
+-- Returns   OWNER: the field with the server that runs the task   LOST: how often one died, or was cut off, meanwhile
+--           lease_end(ms) -> score: the end of a lease of ours, never a whole second   is_ours(score)
+local OWNER, LOST = "pulsewire:owner", "pulsewire:lost"
+local function lease_end(ms)
+  return string.format("%d.%03d5", math.floor(ms / 1000), ms % 1000)
+end
+local function is_ours(score)
+  return score % 1 ~= 0
+end

@@ -1,0 +1,62 @@
+-- Fragment: one new task (spec/asynq.md 3.2). Needs "clock", and locals `scheduled` and `groups`.
+-- KEYS      those of the script that includes it
+-- ARGV      those of the script that includes it
+-- Returns   put(task, id, message, plan) -> word, see "enqueue"; what is to be pushed is added to `fresh`
+local since = stamp()
+local fresh = {}
+local function put(task, id, message, plan)
+  local at = plan.at
+  if plan.delay then
+    at = math.ceil((now_ms + plan.delay) / 1000)
+  end
+  local is_later = at and at * 1000 > now_ms
+  if plan.tick then
+    local tick = KEYS[plan.tick]
+    if tonumber(redis.call("GET", tick) or 0) >= plan.due then
+      return "fired"
+    end
+  end
+  local lock = plan.lock and KEYS[plan.lock]
+  if lock then
+    local ttl = plan.ttl
+    if is_later then
+      ttl = ttl + at - now
+    end
+    if not redis.call("SET", lock, id, "NX", "EX", ttl) then
+      return "duplicate"
+    end
+  end
+  if redis.call("EXISTS", task) == 1 then
+    if lock then
+      redis.call("DEL", lock)
+    end
+    return "conflict"
+  end
+  local fields = { "msg", message }
+  if lock then
+    fields[3], fields[4] = "unique_key", lock
+  end
+  if plan.group then -- also for later: whoever forwards it finds the group by this field
+    fields[#fields + 1] = "group"
+    fields[#fields + 1] = plan.name
+  end
+  local state
+  if is_later then
+    state = "scheduled"
+    redis.call("HSET", task, "state", state, unpack(fields))
+    redis.call("ZADD", scheduled, at, id)
+  elseif plan.group then
+    state = "aggregating"
+    redis.call("HSET", task, "state", state, unpack(fields))
+    redis.call("ZADD", KEYS[plan.group], now, id)
+    redis.call("SADD", groups, plan.name)
+  else
+    state = "pending"
+    redis.call("HSET", task, "state", state, "pending_since", since, unpack(fields))
+    fresh[#fresh + 1] = id
+  end
+  if plan.tick then
+    redis.call("SET", KEYS[plan.tick], plan.due, "EX", 86400)
+  end
+  return state
+end

@@ -1,0 +1,292 @@
+"""Writing down what becomes of tasks: all attempts of one queue that are over in one turn of the loop in one script.
+
+What cannot be written for now is tried again until it is; a script refuses what is not this server's any more, so that
+nothing is written twice and nothing over what another server has done (`lua/done.lua`, `lua/leave.lua`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from pulsewire._core.backoff import Backoff
+from pulsewire._core.loops import PASSING
+from pulsewire._redis.pipeline import JoinedConnection
+from pulsewire._redis.translate import ReplyError
+from pulsewire.errors import ConnectionLost, Retry, TaskLeaseLost
+from pulsewire.tasks.crew import Crew
+from pulsewire.tasks.messages import TaskMessage, TaskRecord
+from pulsewire.tasks.place import Attempt, HandedBack, QueuePlace
+from pulsewire.tasks.retry import Fate, causes, error_text, fate_of
+from pulsewire.tasks.store import AT_ONCE, DONE, Leaving, Verb, text
+
+OUTCOMES: dict[Verb, str] = {
+    "done": "done",
+    "complete": "completed",
+    "retry": "retry",
+    "again": "again",
+    "archive": "archived",
+    "back": "back",
+}
+
+
+class Settler:
+    """Settles the attempts of one server."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._link = crew.link
+        self._owner = crew.server
+        self._options = crew.options
+        self._tasks = crew.tasks
+        self._clock = crew.clock
+        self._hooks = crew.hooks
+        self._logger = crew.logger
+        self._done: dict[QueuePlace, list[Attempt]] = {}
+        self._leaving: dict[QueuePlace, list[tuple[Attempt, Leaving]]] = {}
+        self._is_due = False
+        self._outstanding = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._loop = asyncio.get_running_loop()
+
+    async def wait_idle(self) -> None:
+        """Return when everything has been written."""
+        await self._idle.wait()
+
+    # --- deciding
+
+    def settle(self, attempt: Attempt) -> None:
+        """An attempt is over: its task leaves with the others of this turn."""
+        place = attempt.place
+        message, error = attempt.message, attempt.error
+        if error is None:
+            if not message.retention and not message.unique_key:
+                self._note(attempt, "done")
+                self._add(self._done, place, attempt)
+                return
+            leaving = self._success(attempt)
+        elif isinstance(error, HandedBack):
+            leaving = Leaving(attempt.task_id, "back")
+        elif isinstance(error, TaskLeaseLost):
+            place.held.pop(attempt.task_id, None)  # whoever takes it over settles it
+            self._hooks.task_lost(place.name, attempt.task_id)
+            return
+        else:
+            leaving = self._failure(attempt, error)
+        self._note(attempt, OUTCOMES[leaving.verb])
+        self._add(self._leaving, place, (attempt, leaving))
+
+    def _note(self, attempt: Attempt, outcome: str) -> None:
+        took = time.monotonic() - attempt.began if attempt.began else 0.0
+        self._hooks.task_ended(attempt.place.name, attempt.message.type, outcome, took)
+
+    def _success(self, attempt: Attempt) -> Leaving:
+        message = attempt.message
+        if not message.retention:
+            return Leaving(attempt.task_id, "done", lock=message.unique_key)
+        changed = TaskMessage()
+        changed.CopyFrom(message)
+        changed.completed_at = int(self._clock.now())
+        packed = changed.SerializeToString()
+        return Leaving(
+            attempt.task_id, "complete", packed, message.retention, lock=message.unique_key
+        )
+
+    def _failure(self, attempt: Attempt, error: BaseException) -> Leaving:
+        is_failure = self._asked(self._options.is_failure, error, otherwise=True)
+        message, task_id = attempt.message, attempt.task_id
+        fate = fate_of(error, message.retried, message.retry, is_failure=is_failure)
+        if fate is Fate.DROP:
+            return Leaving(task_id, "done", lock=message.unique_key)
+        packed = failed_message(
+            message, error, self._clock.now(), is_counted=fate is Fate.RETRY and is_failure
+        )
+        if fate is Fate.ARCHIVE:
+            return Leaving(task_id, "archive", packed)
+        return Leaving(
+            task_id, "retry" if is_failure else "again", packed, self._delay(attempt, error)
+        )
+
+    def _delay(self, attempt: Attempt, error: BaseException) -> float:
+        for one in causes(error):
+            if isinstance(one, Retry) and one.after is not None:
+                return max(one.after, 0.0)
+        retried = attempt.message.retried
+        delay = self._asked(self._options.retry_delay, retried, error, attempt.task, otherwise=None)
+        if not isinstance(delay, (int, float)) or not 0 <= delay < math.inf:
+            return float(retried**4 + 15)
+        return float(delay)
+
+    def _asked(self, function: Callable[..., Any], *args: object, otherwise: Any) -> Any:  # noqa: ANN401  # the user's
+        """What a function of the user's says; it must not keep a task from being settled."""
+        try:
+            return function(*args)
+        except Exception:
+            self._logger.exception("a function given to the server failed")
+            return otherwise
+
+    # --- writing
+
+    def _add(self, batches: dict[QueuePlace, list[Any]], place: QueuePlace, what: object) -> None:
+        batch = batches.get(place)
+        if batch is None:
+            batches[place] = [what]
+        else:
+            batch.append(what)
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_due = False
+        done, self._done = self._done, {}
+        leaving, self._leaving = self._leaving, {}
+        for place, attempts in done.items():
+            for start in range(0, len(attempts), AT_ONCE):
+                self._send_done(place, attempts[start : start + AT_ONCE])
+        for place, ends in leaving.items():
+            for start in range(0, len(ends), AT_ONCE):
+                self._begin()
+                self._tasks.start_soon(self._leave, place, ends[start : start + AT_ONCE])
+
+    def _begin(self) -> None:
+        self._outstanding += 1
+        self._idle.clear()
+
+    def _end(self) -> None:
+        self._outstanding -= 1
+        if not self._outstanding and not self._is_due:
+            self._idle.set()
+
+    def _send_done(self, place: QueuePlace, attempts: list[Attempt]) -> None:
+        self._begin()
+        connection = self._link.connection_now(place.keys.pending)
+        if connection is None:
+            self._tasks.start_soon(self._done_again, place, attempts, None, None)
+            return
+        ids = [attempt.task_id for attempt in attempts]
+        command = place.store.done_command(self._owner, ids, self._clock.day())
+        reply = connection.submit(command)
+        reply.add_done_callback(partial(self._answered, place, attempts, connection))
+
+    def _answered(
+        self,
+        place: QueuePlace,
+        attempts: list[Attempt],
+        connection: JoinedConnection,
+        reply: asyncio.Future[list[Any]],
+    ) -> None:
+        trouble = reply.exception()
+        if trouble is None:
+            self._settled_done(place, attempts, reply.result(), is_first=True)
+            self._end()
+        elif isinstance(trouble, (ReplyError, ConnectionLost)):
+            self._tasks.start_soon(self._done_again, place, attempts, trouble, connection)
+        else:
+            raise trouble
+
+    async def _done_again(
+        self,
+        place: QueuePlace,
+        attempts: list[Attempt],
+        trouble: ReplyError | ConnectionLost | None,
+        connection: JoinedConnection | None,
+    ) -> None:
+        """Repeat until it is known: what is gone by then was done the first time."""
+        ids = [attempt.task_id for attempt in attempts]
+        command = place.store.done_command(self._owner, ids, self._clock.day())
+        key = place.keys.pending
+        backoff = Backoff(base=0.05, cap=2.0)
+        try:
+            while True:
+                try:
+                    if trouble is None or connection is None:
+                        connection = await self._link.connection_for(key)
+                        reply = await connection.submit(command)
+                    else:
+                        reply = await self._link.resume(
+                            key, command, trouble, connection, repeatable=True, text=DONE.text
+                        )
+                except (ReplyError, ConnectionLost) as error:
+                    trouble = error
+                except PASSING as error:
+                    self._hooks.loop_troubled("settling tasks", error, backoff.attempts + 1)
+                    trouble = None
+                else:
+                    self._settled_done(place, attempts, reply, is_first=False)
+                    return
+                await asyncio.sleep(backoff.next_pause())
+        finally:
+            self._end()
+
+    def _settled_done(
+        self,
+        place: QueuePlace,
+        attempts: Sequence[Attempt],
+        lost: Sequence[bytes],
+        *,
+        is_first: bool,
+    ) -> None:
+        held = place.held
+        for attempt in attempts:
+            held.pop(attempt.task_id, None)
+        if lost and is_first:
+            for task_id in lost:
+                self._lost(place, text(task_id))
+
+    async def _leave(self, place: QueuePlace, ends: list[tuple[Attempt, Leaving]]) -> None:
+        leaving = [end for _, end in ends]
+        backoff = Backoff(base=0.05, cap=2.0)
+        is_first = True
+        try:
+            while True:
+                try:
+                    words = await place.store.leave(self._owner, leaving, self._clock.day())
+                except PASSING as error:
+                    is_first = False
+                    self._hooks.loop_troubled("settling tasks", error, backoff.attempts + 1)
+                    await asyncio.sleep(backoff.next_pause())
+                else:
+                    self._left(place, ends, words, is_first=is_first)
+                    return
+        finally:
+            self._end()
+
+    def _left(
+        self,
+        place: QueuePlace,
+        ends: list[tuple[Attempt, Leaving]],
+        words: list[str],
+        *,
+        is_first: bool,
+    ) -> None:
+        for (attempt, end), word in zip(ends, words, strict=True):
+            place.held.pop(attempt.task_id, None)
+            if word != "left" and is_first:
+                self._lost(place, end.task_id)
+
+    def _lost(self, place: QueuePlace, task_id: str) -> None:
+        """The outcome of an attempt could not be written: another server has the task, or somebody has deleted it."""
+        self._hooks.task_lost(place.name, task_id)
+        self._logger.warning(
+            "the outcome of a task is lost: it is not this server's any more",
+            extra={"queue": place.name, "task": task_id},
+        )
+
+
+def failed_message(
+    message: TaskRecord, error: BaseException, now: float, *, is_counted: bool
+) -> bytes:
+    """The message of a task after a failure (spec/asynq.md 3.3, "New msg contents")."""
+    changed = TaskMessage()
+    changed.CopyFrom(message)
+    if is_counted:
+        changed.retried += 1
+    changed.error_msg = error_text(error)
+    changed.last_failed_at = int(now)
+    packed: bytes = changed.SerializeToString()
+    return packed

@@ -517,7 +517,7 @@ class HandlerNotFound(TaskError):
 
     def __init__(self, task_type: str) -> None:
         self.task_type = task_type
-        super().__init__(f"handler not found for task {task_type!r}")
+        super().__init__(f'handler not found for task "{task_type}"')
 
 
 class HandlerEnded(TaskError):
@@ -568,6 +568,9 @@ class Retry(TaskError):
     def __init__(
         self, reason: str = "", *, after: float | None = None, is_failure: bool = True
     ) -> None:
+        is_number = isinstance(after, (int, float)) and not isinstance(after, bool)
+        if after is not None and not (is_number and 0 <= after < 1e10):
+            raise InvalidOption("after", after, "must be seconds, at least 0 and finite")
         self.after = after
         self.is_failure = is_failure
         super().__init__(reason or "the handler asked for a retry")

@@ -13,7 +13,7 @@ def new_ulid() -> str:
     return str(ULID())
 
 
-class _Forks:
+class Forks:
     """How often this process was forked from one that had loaded this module."""
 
     count = 0
@@ -24,7 +24,7 @@ class _Forks:
         cls.count += 1
 
 
-os.register_at_fork(after_in_child=_Forks.note)
+os.register_at_fork(after_in_child=Forks.note)
 
 
 class RequestIds:
@@ -41,10 +41,10 @@ class RequestIds:
     def _fresh(self) -> None:
         self._prefix = os.urandom(8).hex()
         self._counter = itertools.count(1)
-        self._forks = _Forks.count
+        self._forks = Forks.count
 
     def next(self) -> str:
         """An id that has not been given before, in this process or any other."""
-        if self._forks != _Forks.count:  # a child must not continue its parent's series
+        if self._forks != Forks.count:  # a child must not continue its parent's series
             self._fresh()
         return f"{self._prefix}{next(self._counter)}"

@@ -8,7 +8,6 @@ task is settled nevertheless, `ABANDON_AFTER` seconds later.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import time
 from collections import deque
@@ -27,6 +26,7 @@ from pulsewire.tasks.mux import AsyncHandler
 from pulsewire.tasks.options import ABANDON_AFTER
 from pulsewire.tasks.order import how_many_ahead
 from pulsewire.tasks.place import Attempt, HandedBack, QueuePlace
+from pulsewire.tasks.retry import error_text
 from pulsewire.tasks.task import Task, set_current
 
 LEARNING = 0.05
@@ -64,6 +64,7 @@ class Attempts:
         self._sweeper: asyncio.TimerHandle | None = None
         self._mean = float("inf")
         self._loop = asyncio.get_running_loop()
+        self._is_closing = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -97,7 +98,10 @@ class Attempts:
     def add(self, attempts: list[Attempt]) -> None:
         """Run these, as soon as there are places."""
         self._ready.extend(attempts)
-        self.fill()
+        if self._is_closing:
+            self.close_entrance()
+        else:
+            self.fill()
 
     def fill(self) -> None:
         """Begin as many as there are places for."""
@@ -114,8 +118,6 @@ class Attempts:
     def _begin(self, attempt: Attempt) -> None:
         attempt.task = self._make_task(attempt)
         attempt.began = time.monotonic()
-        base = self._options.base_context
-        context = contextvars.copy_context() if base is None else base().copy()
         self._running.add(attempt)
         if len(self._running) == 1:
             self._idle.clear()
@@ -123,7 +125,11 @@ class Attempts:
             self._deadlines.add(attempt.deadline, attempt)
             if self._sweeper is None:
                 self._sweeper = self._loop.call_later(RESOLUTION, self._sweep)
-        attempt.runner = self._loop.create_task(self._run(attempt, attempt.task), context=context)
+        running, base = self._run(attempt, attempt.task), self._options.base_context
+        if base is None:
+            attempt.runner = self._loop.create_task(running)
+        else:
+            attempt.runner = self._loop.create_task(running, context=base().copy())
 
     async def _run(self, attempt: Attempt, task: Task) -> None:
         attempt.has_begun = True
@@ -141,24 +147,39 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001  # it must not end the process
             attempt.error = HandlerEnded(error)
             attempt.error.__cause__ = error
-        if attempt.error is not None and self._options.error_handler is not None:
-            await self._report(attempt, task)
+        if attempt.error is not None:
+            await self._report(attempt, task, attempt.error)
         self._ended(attempt)
 
-    async def _report(self, attempt: Attempt, task: Task) -> None:
-        """Tell the error handler. What it raises itself is logged: it changes nothing."""
-        handler, error = self._options.error_handler, attempt.error
-        if handler is None or error is None or isinstance(error, HandedBack):
+    async def _report(self, attempt: Attempt, task: Task, error: BaseException) -> None:
+        """Tell the error handler, or the log where there is none. What the error handler raises changes nothing."""
+        if isinstance(attempt.reason, HandedBack):
+            return
+        handler = self._options.error_handler
+        if handler is None:
+            self._log(task, error)
             return
         try:
             told = handler(task, error)
             if inspect.isawaitable(told):
                 await told
-        except BaseException as trouble:  # as above
-            self._logger.exception(
-                "the error handler failed",
-                extra={"task": attempt.task_id, "why": repr(trouble)},
-            )
+        except BaseException:
+            self._logger.exception("the error handler failed", extra={"task": attempt.task_id})
+
+    def _log(self, task: Task, error: BaseException) -> None:
+        """A traceback for what nobody expected, a line for what the handler or somebody else has decided."""
+        is_expected = isinstance(error, TaskError)
+        self._logger.warning(
+            "an attempt did not succeed",
+            exc_info=None if is_expected else error,
+            extra={
+                "queue": task.queue,
+                "task": task.id,
+                "type": task.type,
+                "retried": task.retried,
+                "why": error_text(error),
+            },
+        )
 
     # --- ending
 
@@ -235,8 +256,9 @@ class Attempts:
             if attempt.task_id == task_id:
                 self.cancel(attempt, TaskCancelled())
 
-    def hand_back(self) -> None:
-        """The server ends: what has not begun goes back to its queue at once."""
+    def close_entrance(self) -> None:
+        """Begin no more: what has not begun, and what is still added, goes back to its queue at once."""
+        self._is_closing = True
         while self._ready:
             attempt = self._ready.popleft()
             attempt.reason = attempt.reason or HandedBack()

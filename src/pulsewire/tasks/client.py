@@ -106,21 +106,26 @@ class TaskClient:
             ServerFull, ServerUnavailable, PermissionDenied: not now; nothing was written.
             OutcomeUnknown: no server could be asked any more what had become of it.
         """
+        said = NewTask(
+            type=task.type if isinstance(task, NewTask) else task,
+            payload=payload,
+            queue=queue,
+            task_id=task_id,
+            max_retry=max_retry,
+            timeout=timeout,
+            deadline=deadline,
+            unique=unique,
+            process_at=process_at,
+            process_in=process_in,
+            retention=retention,
+            group=group,
+            headers=headers,
+        )
         if not isinstance(task, NewTask):
-            task = NewTask(
-                type=task,
-                payload=payload,
-                queue=queue,
-                task_id=task_id,
-                max_retry=max_retry,
-                timeout=timeout,
-                deadline=deadline,
-                unique=unique,
-                process_at=process_at,
-                process_in=process_in,
-                retention=retention,
-                group=group,
-                headers=headers,
+            task = said
+        elif said != NewTask(type=task.type):
+            raise InvalidOption(
+                "task", task, "give its options within it: see NewTask.with_options"
             )
         message, order = self.prepare(task)
         placed = await self.enqueuer.submit(task.queue, order)
@@ -228,8 +233,8 @@ class TaskClient:
         if word == "aggregating":
             return info_of(message, TaskState.AGGREGATING)
         plan = order.plan or Plan()
-        at = plan.at if plan.delay is None else math.ceil(placed.now + plan.delay / 1000)
-        return info_of(message, TaskState.SCHEDULED, next_process_at=at)
+        at = plan.at if plan.at is not None else placed.now * 1000 + (plan.delay or 0)
+        return info_of(message, TaskState.SCHEDULED, next_process_at=math.ceil(at / 1000))
 
 
 def _check_id(task_id: object) -> None:
@@ -242,7 +247,7 @@ def _set_time(plan: Plan, task: NewTask) -> None:
     if task.process_at is not None and task.process_in is not None:
         raise InvalidOption("process_in", task.process_in, "give it or process_at, not both")
     if task.process_at is not None:
-        plan.at = math.ceil(unix("process_at", task.process_at))
+        plan.at = ms(unix("process_at", task.process_at))
     elif task.process_in is not None:
         delay = check_seconds("process_in", task.process_in, -math.inf)
         if delay > 0:

@@ -6,6 +6,7 @@ major version of the library at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import MutableMapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -171,3 +172,15 @@ ServerMessage: Any = _CLASSES["ServerInfo"]
 WorkerMessage: Any = _CLASSES["WorkerInfo"]
 EntryMessage: Any = _CLASSES["SchedulerEntry"]
 EnqueueEventMessage: Any = _CLASSES["SchedulerEnqueueEvent"]
+
+NEVER = -62135596800
+"""Seconds of a Timestamp that never was: the year 1 (2.4)."""
+_END_OF_TIME = 253402300799
+
+
+def set_time(timestamp: Any, seconds: float) -> None:  # noqa: ANN401  # protobuf
+    """Set a Timestamp to Unix seconds, the nearest that it can hold. Every Timestamp is to be set (2.5)."""
+    held = min(max(seconds, float(NEVER)), float(_END_OF_TIME))
+    timestamp.seconds = math.floor(held)
+    timestamp.nanos = int((held - math.floor(held)) * 1e9)
+    timestamp.SetInParent()

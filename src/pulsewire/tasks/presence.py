@@ -8,6 +8,7 @@ A handler that blocks the event loop must not cost the leases of everything else
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -15,13 +16,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from pulsewire._redis.link import Link
 from pulsewire._redis.scripts import Script
+from pulsewire.errors import ServerFull
 from pulsewire.tasks.attempts import Attempts
 from pulsewire.tasks.crew import Crew
-from pulsewire.tasks.messages import ServerMessage, WorkerMessage
+from pulsewire.tasks.messages import ServerMessage, WorkerMessage, set_time
 from pulsewire.tasks.place import Attempt, QueuePlace
 from pulsewire.tasks.retry import clean
 from pulsewire.tasks.store import QueueStore
@@ -78,8 +79,9 @@ class Presence:
         await asyncio.gather(*(self._renew(link, place) for place in self._places))
         now = time.monotonic()
         if now >= self._show_from:
-            await self.show(link)
-            self._show_from = now + SHOW_EVERY - self._options.renew_every
+            with contextlib.suppress(ServerFull):  # it works on, unseen
+                await self.show(link)
+            self._show_from = now + SHOW_EVERY / 2
 
     def show_now(self) -> None:
         """Show the server in the next pass."""
@@ -151,7 +153,7 @@ class Presence:
             status=self.status,
             active_worker_count=running,
         )
-        message.start_time.FromDatetime(datetime.fromtimestamp(self._started, UTC))
+        set_time(message.start_time, self._started)
         packed: bytes = message.SerializeToString()
         return packed
 
@@ -166,12 +168,8 @@ class Presence:
             task_payload=message.payload,
             queue=attempt.place.name,
         )
-        worker.start_time.FromDatetime(datetime.fromtimestamp(now - (clock - attempt.began), UTC))
-        if attempt.deadline:
-            ends = datetime.fromtimestamp(now + attempt.deadline - clock, UTC)
-            worker.deadline.FromDatetime(ends)
-        else:
-            worker.deadline.SetInParent()
+        set_time(worker.start_time, now - (clock - attempt.began))
+        set_time(worker.deadline, now + attempt.deadline - clock)
         packed: bytes = worker.SerializeToString()
         return packed
 

@@ -60,9 +60,12 @@ def causes(error: BaseException) -> list[BaseException]:
 
 def is_charged(error: BaseException) -> bool:
     """The default of `is_failure`: everything is, but an unknown type and a `Retry` that says that it is not."""
-    if isinstance(error, Retry):
-        return error.is_failure
-    return not isinstance(error, HandlerNotFound)
+    for one in causes(error):
+        if isinstance(one, Retry):
+            return one.is_failure
+        if isinstance(one, HandlerNotFound):
+            return False
+    return True
 
 
 def default_delay(
@@ -82,7 +85,10 @@ def default_delay(
 
 def error_text(error: BaseException) -> str:
     """What is kept as the error of a task: asynq's words where Go has the same fact, else type and message."""
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # it is the user's, and must not keep the task from being settled
+        text = ""
     if isinstance(error, TimeoutError) and not text:
         return str(TaskTimedOut())
     if isinstance(error, (TaskCancelled, TaskTimedOut, TaskLeaseLost, HandlerNotFound)):

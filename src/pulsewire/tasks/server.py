@@ -8,12 +8,12 @@ of them (`settling.py`), upkeep of the queues, aggregation of groups, hearing ca
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -21,11 +21,11 @@ from typing import Self
 import anyio
 
 from pulsewire._core.hooks import Hooks
-from pulsewire._core.loops import do_at_once_and_every, do_every, keep_doing
+from pulsewire._core.loops import PASSING, do_at_once_and_every, do_every, keep_doing
 from pulsewire._redis.leases import LeaseThread
 from pulsewire._redis.link import Link
 from pulsewire._redis.notifier import Notifier
-from pulsewire.errors import Closed, PulsewireError, TaskLeaseLost
+from pulsewire.errors import Closed, PulsewireError, ServerFull, TaskLeaseLost
 from pulsewire.tasks.aggregator import Aggregation
 from pulsewire.tasks.attempts import Attempts
 from pulsewire.tasks.cancelling import Cancellations
@@ -34,7 +34,7 @@ from pulsewire.tasks.crew import Crew
 from pulsewire.tasks.mux import AsyncHandler, Handler, Mux, as_async
 from pulsewire.tasks.options import ServerOptions
 from pulsewire.tasks.place import Attempt
-from pulsewire.tasks.presence import Presence
+from pulsewire.tasks.presence import SHOW_EVERY, Presence
 from pulsewire.tasks.settling import Settler
 from pulsewire.tasks.supply import Supply
 from pulsewire.tasks.task import Task
@@ -97,7 +97,10 @@ class TaskServer:
         self._wire_up()
         await self._crew.tasks.enter()
         try:
-            await self._register()
+            with contextlib.suppress(
+                ServerFull
+            ):  # a full server is to be drained, too; it is tried again
+                await self._register()
         except BaseException as error:
             await self._crew.tasks.leave(type(error), error, error.__traceback__)
             raise
@@ -118,7 +121,7 @@ class TaskServer:
         self._presence = Presence(crew, self._attempts)
         self._leases = LeaseThread(
             crew.link,
-            self.options.renew_every,
+            min(self.options.renew_every, SHOW_EVERY),
             self._presence.keep,
             self._leases_failed,
             crew.logger,
@@ -205,13 +208,13 @@ class TaskServer:
         elif not message.timeout:
             at = now + DEFAULT_TIMEOUT
         attempt.deadline = at
-        ends = datetime.fromtimestamp(self._crew.clock.now() + max(at - now, 0.0), UTC)
         self._crew.hooks.task_started(attempt.place.name, message.type, attempt.waited)
-        return Task(message, deadline=ends, write_result=partial(self._write_result, attempt))
+        return Task(message, at - now + self._crew.clock.now(), self)
 
-    async def _write_result(self, attempt: Attempt, result: bytes) -> None:
-        store = self._crew.places[attempt.place.name].store
-        if not await store.write_result(self.id, attempt.task_id, result):
+    async def write_result(self, task: Task, result: bytes) -> None:
+        """See `Task.write_result`."""
+        store = self._crew.places[task.queue].store
+        if not await store.write_result(self.id, task.id, result):
             raise TaskLeaseLost
 
     # --- ending
@@ -224,6 +227,7 @@ class TaskServer:
         self._presence.status = "stopped"
         self._presence.show_now()
         self._crew.taking.stop.set()
+        self._attempts.close_entrance()
         self._crew.tasks.start_soon(self._supply.stop)
         self._stopped.set()
 
@@ -244,20 +248,23 @@ class TaskServer:
         finally:
             self._state = "closed"
             self._crew.working.stop.set()
-            await self._crew.tasks.leave(kind, error, trace)
-            self._supply.close()
-            self._attempts.close()
-            await self._leases.stop()
-            await self._hide()
+            try:
+                await self._crew.tasks.leave(kind, error, trace)
+            finally:
+                self._supply.close()
+                self._attempts.close()
+                await self._leases.stop()
+                await self._hide()
         return False
 
     async def _shut_down(self) -> None:
         self.stop()
         self._presence.status = "closed"
         self._presence.show_now()
-        self._attempts.hand_back()
         with anyio.move_on_after(self.options.shutdown_timeout):
             await self._attempts.wait_idle()
+        with anyio.move_on_after(GOODBYE), contextlib.suppress(*PASSING):
+            await self._supply.wait_idle()
         self._attempts.cancel_all()
         with anyio.move_on_after(GOODBYE):
             await self._attempts.wait_idle()

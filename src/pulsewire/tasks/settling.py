@@ -7,9 +7,8 @@ nothing is written twice and nothing over what another server has done (`lua/don
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +16,11 @@ from pulsewire._core.backoff import Backoff
 from pulsewire._core.loops import PASSING
 from pulsewire._redis.pipeline import JoinedConnection
 from pulsewire._redis.translate import ReplyError
-from pulsewire.errors import ConnectionLost, Retry, TaskLeaseLost
+from pulsewire.errors import ConnectionLost, TaskLeaseLost
 from pulsewire.tasks.crew import Crew
-from pulsewire.tasks.messages import TaskMessage, TaskRecord
+from pulsewire.tasks.judgement import Judgement
+from pulsewire.tasks.messages import TaskMessage
 from pulsewire.tasks.place import Attempt, HandedBack, QueuePlace
-from pulsewire.tasks.retry import Fate, causes, error_text, fate_of
 from pulsewire.tasks.store import AT_ONCE, DONE, Leaving, Verb, text
 
 OUTCOMES: dict[Verb, str] = {
@@ -40,11 +39,11 @@ class Settler:
     def __init__(self, crew: Crew) -> None:
         self._link = crew.link
         self._owner = crew.server
-        self._options = crew.options
         self._tasks = crew.tasks
         self._clock = crew.clock
         self._hooks = crew.hooks
         self._logger = crew.logger
+        self._judgement = Judgement(crew.options, crew.logger)
         self._done: dict[QueuePlace, list[Attempt]] = {}
         self._leaving: dict[QueuePlace, list[tuple[Attempt, Leaving]]] = {}
         self._is_due = False
@@ -61,23 +60,25 @@ class Settler:
 
     def settle(self, attempt: Attempt) -> None:
         """An attempt is over: its task leaves with the others of this turn."""
-        place = attempt.place
+        place, reason = attempt.place, attempt.reason
         message, error = attempt.message, attempt.error
+        if isinstance(reason, TaskLeaseLost):  # whoever takes it over settles it
+            if place.held.get(attempt.task_id) is attempt:
+                del place.held[attempt.task_id]
+            self._hooks.task_lost(place.name, attempt.task_id)
+            return
         if error is None:
             if not message.retention and not message.unique_key:
                 self._note(attempt, "done")
                 self._add(self._done, place, attempt)
                 return
             leaving = self._success(attempt)
-        elif isinstance(error, HandedBack):
+        elif isinstance(reason, HandedBack):  # whatever the handler has made of its cancellation
             leaving = Leaving(attempt.task_id, "back")
-        elif isinstance(error, TaskLeaseLost):
-            place.held.pop(attempt.task_id, None)  # whoever takes it over settles it
-            self._hooks.task_lost(place.name, attempt.task_id)
-            return
         else:
-            leaving = self._failure(attempt, error)
-        self._note(attempt, OUTCOMES[leaving.verb])
+            leaving = self._judgement.failed(attempt.task_id, message, error, self._clock.now())
+        is_dropped = error is not None and leaving.verb == "done"
+        self._note(attempt, "dropped" if is_dropped else OUTCOMES[leaving.verb])
         self._add(self._leaving, place, (attempt, leaving))
 
     def _note(self, attempt: Attempt, outcome: str) -> None:
@@ -96,39 +97,6 @@ class Settler:
             attempt.task_id, "complete", packed, message.retention, lock=message.unique_key
         )
 
-    def _failure(self, attempt: Attempt, error: BaseException) -> Leaving:
-        is_failure = self._asked(self._options.is_failure, error, otherwise=True)
-        message, task_id = attempt.message, attempt.task_id
-        fate = fate_of(error, message.retried, message.retry, is_failure=is_failure)
-        if fate is Fate.DROP:
-            return Leaving(task_id, "done", lock=message.unique_key)
-        packed = failed_message(
-            message, error, self._clock.now(), is_counted=fate is Fate.RETRY and is_failure
-        )
-        if fate is Fate.ARCHIVE:
-            return Leaving(task_id, "archive", packed)
-        return Leaving(
-            task_id, "retry" if is_failure else "again", packed, self._delay(attempt, error)
-        )
-
-    def _delay(self, attempt: Attempt, error: BaseException) -> float:
-        for one in causes(error):
-            if isinstance(one, Retry) and one.after is not None:
-                return max(one.after, 0.0)
-        retried = attempt.message.retried
-        delay = self._asked(self._options.retry_delay, retried, error, attempt.task, otherwise=None)
-        if not isinstance(delay, (int, float)) or not 0 <= delay < math.inf:
-            return float(retried**4 + 15)
-        return float(delay)
-
-    def _asked(self, function: Callable[..., Any], *args: object, otherwise: Any) -> Any:  # noqa: ANN401  # the user's
-        """What a function of the user's says; it must not keep a task from being settled."""
-        try:
-            return function(*args)
-        except Exception:
-            self._logger.exception("a function given to the server failed")
-            return otherwise
-
     # --- writing
 
     def _add(self, batches: dict[QueuePlace, list[Any]], place: QueuePlace, what: object) -> None:
@@ -139,6 +107,7 @@ class Settler:
             batch.append(what)
         if not self._is_due:
             self._is_due = True
+            self._idle.clear()
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
@@ -155,7 +124,6 @@ class Settler:
 
     def _begin(self) -> None:
         self._outstanding += 1
-        self._idle.clear()
 
     def _end(self) -> None:
         self._outstanding -= 1
@@ -233,7 +201,8 @@ class Settler:
     ) -> None:
         held = place.held
         for attempt in attempts:
-            held.pop(attempt.task_id, None)
+            if held.get(attempt.task_id) is attempt:
+                del held[attempt.task_id]
         if lost and is_first:
             for task_id in lost:
                 self._lost(place, text(task_id))
@@ -265,7 +234,8 @@ class Settler:
         is_first: bool,
     ) -> None:
         for (attempt, end), word in zip(ends, words, strict=True):
-            place.held.pop(attempt.task_id, None)
+            if place.held.get(attempt.task_id) is attempt:
+                del place.held[attempt.task_id]
             if word != "left" and is_first:
                 self._lost(place, end.task_id)
 
@@ -276,17 +246,3 @@ class Settler:
             "the outcome of a task is lost: it is not this server's any more",
             extra={"queue": place.name, "task": task_id},
         )
-
-
-def failed_message(
-    message: TaskRecord, error: BaseException, now: float, *, is_counted: bool
-) -> bytes:
-    """The message of a task after a failure (spec/asynq.md 3.3, "New msg contents")."""
-    changed = TaskMessage()
-    changed.CopyFrom(message)
-    if is_counted:
-        changed.retried += 1
-    changed.error_msg = error_text(error)
-    changed.last_failed_at = int(now)
-    packed: bytes = changed.SerializeToString()
-    return packed

@@ -211,7 +211,8 @@ class QueueStore:
 
     async def write_result(self, owner: str, task_id: str, result: bytes) -> bool:
         """Keep the result of a task; False if it is not `owner`'s any more."""
-        return bool(await self._run(RESULT, [self.keys.task(task_id)], owner, result) == b"written")
+        names = [self.keys.task(task_id), self.keys.lease]
+        return bool(await self._run(RESULT, names, owner, result, task_id) == b"written")
 
     # --- upkeep
 

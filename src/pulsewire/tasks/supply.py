@@ -39,6 +39,8 @@ class Supply:
         self._logger = crew.logger
         self._wake = asyncio.Event()
         self._doubtful: set[str] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         attempts.on_room = self.wake
 
     def wake(self) -> None:
@@ -55,6 +57,19 @@ class Supply:
             self._wake.clear()
             await self._wake.wait()
             return
+        self._idle.clear()
+        try:
+            await self._take_shares(wanted, ready)
+        finally:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Return once it is known what was taken; call it when the taking has been stopped."""
+        await self._idle.wait()
+        if self._doubtful:
+            await self._find_taken()
+
+    async def _take_shares(self, wanted: int, ready: list[str]) -> None:
         if self._doubtful:
             await self._find_taken()
         shares = self._order.share(min(wanted, AT_ONCE * len(ready)), ready)
@@ -102,6 +117,10 @@ class Supply:
                 continue
             attempt = Attempt(place, task_id, message, asked_at)
             attempt.waited = max(now - int(since) / 1e9, 0.0) if since.isdigit() else 0.0
+            if (before := place.held.get(task_id)) is not None:
+                self._attempts.lost(
+                    before
+                )  # it was recovered elsewhere meanwhile, and has come back
             place.held[task_id] = attempt
             attempts.append(attempt)
         self._attempts.add(attempts)

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import datetime
+from typing import Protocol
 
 from pulsewire.tasks.messages import TaskRecord
 from pulsewire.tasks.wire import NO_HEADERS, moment
 
-WriteResult = Callable[[bytes], Awaitable[None]]
 _CURRENT: ContextVar[Task] = ContextVar("pulsewire_task")
+
+
+class Keeper(Protocol):
+    """Who keeps results: the server that runs the task."""
+
+    async def write_result(self, task: Task, result: bytes) -> None:
+        """Keep the result of a task."""
+        ...
 
 
 class Task:
     """A task that is being run. Handlers get it as their argument, and everything they call from `current_task()`.
 
     Attributes:
-        deadline: when the attempt is cancelled.
         is_cancelled: whether it was; for handlers that run in threads, which cannot be ended from outside.
         in_thread: done when the thread that runs it is; None where none does.
     """
 
-    __slots__ = ("_message", "_write_result", "deadline", "in_thread", "is_cancelled")
+    __slots__ = ("_deadline", "_keeper", "_message", "in_thread", "is_cancelled")
 
     def __init__(
-        self,
-        message: TaskRecord,
-        *,
-        deadline: datetime | None = None,
-        write_result: WriteResult | None = None,
+        self, message: TaskRecord, deadline: float = 0.0, keeper: Keeper | None = None
     ) -> None:
         self._message = message
-        self._write_result = write_result
-        self.deadline = deadline
+        self._deadline = deadline  # Unix seconds
+        self._keeper = keeper
         self.is_cancelled = False
         self.in_thread: asyncio.Future[None] | None = None
 
@@ -66,6 +69,11 @@ class Task:
     def queue(self) -> str:
         """Where it was enqueued."""
         return str(self._message.queue)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the attempt is cancelled."""
+        return moment(self._deadline)
 
     @property
     def max_retry(self) -> int:
@@ -109,9 +117,11 @@ class Task:
             TaskLeaseLost: the task is not this server's any more.
             ServerUnavailable, ServerFull: not now.
         """
-        if self._write_result is None:
+        if self._keeper is None:
             raise AssertionError("only a task that is being run has a result")
-        await self._write_result(result.encode() if isinstance(result, str) else bytes(result))
+        await self._keeper.write_result(
+            self, result.encode() if isinstance(result, str) else bytes(result)
+        )
 
 
 def current_task() -> Task:

@@ -8,10 +8,9 @@ import time
 from pulsewire._core.loops import PASSING
 from pulsewire.errors import DecodeError, TaskError, TaskLeaseLost
 from pulsewire.tasks.crew import Crew
+from pulsewire.tasks.judgement import Judgement, failed_message
 from pulsewire.tasks.place import QueuePlace
-from pulsewire.tasks.settling import failed_message
 from pulsewire.tasks.store import Lapsed, Leaving
-from pulsewire.tasks.task import Task
 from pulsewire.tasks.wire import decode_message
 
 FORWARDED = 100
@@ -35,6 +34,7 @@ class Upkeep:
         self._clock = crew.clock
         self._hooks = crew.hooks
         self._stop = crew.working.stop
+        self._judgement = Judgement(crew.options, crew.logger)
         self._recover_from = 0.0
 
     async def forward_once(self) -> None:
@@ -95,11 +95,4 @@ class Upkeep:
                 return Leaving(task.task_id, "recover")
             packed = failed_message(message, WorkersLost(task.lost + 1), now, is_counted=False)
             return Leaving(task.task_id, "archive", packed)
-        lapse = TaskLeaseLost()
-        is_failure = self._options.is_failure(lapse)
-        is_last = message.retried >= message.retry
-        packed = failed_message(message, lapse, now, is_counted=is_failure and not is_last)
-        if is_last:
-            return Leaving(task.task_id, "archive", packed)
-        delay = self._options.retry_delay(message.retried, lapse, Task(message))
-        return Leaving(task.task_id, "retry" if is_failure else "again", packed, delay)
+        return self._judgement.failed(task.task_id, message, TaskLeaseLost(), now)

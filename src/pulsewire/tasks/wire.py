@@ -15,6 +15,7 @@ from types import MappingProxyType
 import msgspec
 
 from pulsewire._core.checks import check_count, check_seconds
+from pulsewire._core.ids import Forks
 from pulsewire.errors import DecodeError, InvalidName, InvalidOption
 from pulsewire.tasks.keys import check_queue
 from pulsewire.tasks.messages import TaskMessage, TaskRecord
@@ -42,7 +43,7 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
         timeout: seconds an attempt may take. 30 minutes if neither this nor a deadline is given.
         deadline: no attempt goes on beyond it: an aware datetime, or Unix seconds.
         unique: seconds for which no other task with this type, payload and queue can be enqueued, unless this one has
-            succeeded or was given up before; at least 1.
+            succeeded or was dropped before; at least 1.
         process_at: run it then, not now: an aware datetime, or Unix seconds.
         process_in: run it after so many seconds.
         retention: seconds for which it is kept, with its result, after it has succeeded.
@@ -146,9 +147,12 @@ def decode_message(data: bytes, task_id: str) -> TaskRecord:
         DecodeError: it is none.
     """
     try:
-        return TaskMessage.FromString(data)
+        message = TaskMessage.FromString(data)
     except Exception as error:  # the library's own class of error differs between its versions
         raise DecodeError(f"the message of task {task_id!r}", str(error)) from error
+    if not message.type:
+        raise DecodeError(f"the message of task {task_id!r}", "it has no type")
+    return message
 
 
 def moment(seconds: float) -> datetime | None:
@@ -263,17 +267,17 @@ def _set_headers(message: TaskRecord, headers: Mapping[str, str]) -> None:
 class TaskIds:
     """Random UUIDs (version 4) as text, from blocks of the system's randomness: 0.6 us each where uuid4 takes 1.7."""
 
-    __slots__ = ("_block", "_pid", "_position")
+    __slots__ = ("_block", "_forks", "_position")
     BLOCK = 256
 
     def __init__(self) -> None:
-        self._block, self._position, self._pid = b"", 0, 0
+        self._block, self._position, self._forks = b"", 0, 0
 
     def next(self) -> str:
         """An id that was never given before."""
-        if self._position >= len(self._block) or self._pid != os.getpid():
+        if self._position >= len(self._block) or self._forks != Forks.count:
             self._block, self._position = os.urandom(16 * self.BLOCK), 0
-            self._pid = os.getpid()  # a child must not give its parent's ids
+            self._forks = Forks.count  # a child must not give its parent's ids
         start = self._position
         self._position = start + 16
         digits = self._block[start : start + 16].hex()

@@ -9,7 +9,12 @@ local function add(total, day, count)
   if type(redis.pcall("INCRBY", total, count)) == "table" then -- it would overflow, or is no number
     redis.call("SET", total, count)
   end
-  if redis.call("INCRBY", day, count) == count then
+  local sum = redis.pcall("INCRBY", day, count)
+  if type(sum) == "table" then -- as above
+    redis.call("SET", day, count)
+    sum = count
+  end
+  if sum == count then
     redis.call("EXPIREAT", day, now + 90 * 86400)
   end
 end

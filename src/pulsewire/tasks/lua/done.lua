@@ -8,10 +8,14 @@ local owner, prefix = ARGV[1], tonumber(ARGV[2])
 -- @include "ours"
 -- @include "counters"
 local lost, ids, tasks = {}, {}, {}
+local all = {}
+for index = 5, #KEYS do
+  all[index - 4] = string.sub(KEYS[index], prefix + 1)
+end
+local scores = redis.call("ZMSCORE", lease, unpack(all))
 for index = #KEYS, 5, -1 do -- what was taken last is next to the head of the list
-  local task = KEYS[index]
-  local id = string.sub(task, prefix + 1)
-  if redis.call("HGET", task, OWNER) == owner and redis.call("LREM", active, 1, id) == 1 then
+  local task, id, score = KEYS[index], all[index - 4], tonumber(scores[index - 4] or 1)
+  if is_ours(score) and owner_of(task) == owner and redis.call("LREM", active, 1, id) == 1 then
     ids[#ids + 1] = id
     tasks[#tasks + 1] = task
   else

@@ -6,7 +6,7 @@
 --       5.. the HASH of each task; then locks, groups and ticks, where a plan names them by their place
 -- ARGV  1 number of the request   2 ms to keep its reply   3 length of what the tasks' keys begin with
 --       then for each task   message, plan: "" to run it now, or msgpack
---         { at = s | delay = ms,  lock = place, ttl = s,  group = place, name = text,  tick = place, due = s }
+--         { at = ms | delay = ms,  lock = place, ttl = s,  group = place, name = text,  tick = place, due = s }
 -- Returns  {now in ms, word for each task}
 --          "pending" "scheduled" "aggregating"; "conflict": the id is taken; "duplicate": the lock is;
 --          "fired": this tick was enqueued before

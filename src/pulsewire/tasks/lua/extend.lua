@@ -9,10 +9,13 @@ local owner, ttl, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 redis.call("ZREM", lease, "") -- a script that has begun to write is not refused for want of memory
 local ends = lease_end(now_ms + ttl)
 local lost, renewed = {}, {}
+local all = {}
 for index = 2, #KEYS do
-  local task = KEYS[index]
-  local id = string.sub(task, prefix + 1)
-  if redis.call("HGET", task, OWNER) == owner then
+  all[index - 1] = string.sub(KEYS[index], prefix + 1)
+end
+local scores = redis.call("ZMSCORE", lease, unpack(all))
+for index, id in ipairs(all) do
+  if is_ours(tonumber(scores[index] or 1)) and owner_of(KEYS[index + 1]) == owner then
     renewed[#renewed + 1] = ends
     renewed[#renewed + 1] = id
   else

@@ -15,8 +15,8 @@ for index = 1, 2 do
   for _, id in ipairs(ids) do
     local task = prefix .. id
     local found = redis.pcall("HMGET", task, "msg", "group")
-    if found.err or not found[1] then
-      -- there is no such task: its entry just goes
+    if not found[1] then
+      redis.call("DEL", task) -- there is no message: it would stand in the way of its id for ever
     elseif found[2] and found[2] ~= "" then
       redis.call("ZADD", group_prefix .. found[2], now, id)
       redis.call("SADD", groups, found[2])

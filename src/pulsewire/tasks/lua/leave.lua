@@ -28,9 +28,8 @@ local succeeded, failed = 0, 0
 
 local function may_leave(task, id)
   if owner ~= "" then
-    local found = redis.call("HGET", task, OWNER)
-    if found ~= owner then
-      return found and "other" or (redis.call("EXISTS", task) == 1 and "other" or "gone")
+    if owner_of(task) ~= owner or not is_ours(tonumber(redis.call("ZSCORE", lease, id) or 1)) then
+      return redis.call("EXISTS", task) == 1 and "other" or "gone"
     end
   else
     local score = tonumber(redis.call("ZSCORE", lease, id) or 0)
@@ -110,8 +109,9 @@ for index = 1, (#ARGV - 3) / 3 do
   local verb, message, number = ARGV[1 + 3 * index], ARGV[2 + 3 * index], ARGV[3 + 3 * index]
   local id = string.sub(task, prefix + 1)
   local word = may_leave(task, id)
-  if word == "left" and redis.call("EXISTS", task) == 0 then
-    word = "gone" -- it is out of the queue now, and nothing else is made of it
+  if word == "left" and not is_task(task) then
+    redis.call("DEL", task)
+    word = "gone" -- it is out of the queue now, and nothing can be made of it
   elseif word == "left" then
     go[verb](task, id, lock, message, number)
   end

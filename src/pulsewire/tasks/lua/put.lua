@@ -5,11 +5,11 @@
 local since = stamp()
 local fresh = {}
 local function put(task, id, message, plan)
-  local at = plan.at
-  if plan.delay then
-    at = math.ceil((now_ms + plan.delay) / 1000)
+  local at = plan.delay and now_ms + plan.delay or plan.at
+  local is_later = at and at > now_ms
+  if is_later then
+    at = math.ceil(at / 1000)
   end
-  local is_later = at and at * 1000 > now_ms
   if plan.tick then
     local tick = KEYS[plan.tick]
     if tonumber(redis.call("GET", tick) or 0) >= plan.due then

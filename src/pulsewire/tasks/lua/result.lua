@@ -1,9 +1,10 @@
 -- Keep the result of a task that this owner runs (spec/asynq.md 3.3, WriteResult). Never makes a task anew.
--- KEYS  1 HASH of the task
--- ARGV  1 owner   2 result
+-- KEYS  1 HASH of the task   2 lease ZSET
+-- ARGV  1 owner   2 result   3 id
 -- Returns  "written", or "other": it is not this owner's any more
 -- @include "ours"
-if redis.call("HGET", KEYS[1], OWNER) ~= ARGV[1] then
+local score = tonumber(redis.call("ZSCORE", KEYS[2], ARGV[3]) or 1)
+if owner_of(KEYS[1]) ~= ARGV[1] or not is_ours(score) then
   return "other"
 end
 redis.call("HSET", KEYS[1], "result", ARGV[2])

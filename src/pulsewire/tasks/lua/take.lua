@@ -30,6 +30,7 @@ for _, id in ipairs(ids) do
     reply[#reply + 1] = found[1]
     reply[#reply + 1] = found[2] or ""
   else
+    redis.call("DEL", task) -- a hash without a message, or no hash: it would stand in the way of its id for ever
     gone[#gone + 1] = id
   end
 end

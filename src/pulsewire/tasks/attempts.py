@@ -54,6 +54,7 @@ class Attempts:
         self.on_room: Callable[[], None] = lambda: None
         self._find = find
         self._options = crew.options
+        self._places = tuple(crew.places.values())
         self._make_task = make_task
         self._settle = settle
         self._logger = crew.logger
@@ -122,6 +123,8 @@ class Attempts:
         if len(self._running) == 1:
             self._idle.clear()
         if attempt.deadline:
+            if attempt.deadline <= attempt.began:
+                self.cancel(attempt, TaskTimedOut())  # then its handler is not even called
             self._deadlines.add(attempt.deadline, attempt)
             if self._sweeper is None:
                 self._sweeper = self._loop.call_later(RESOLUTION, self._sweep)
@@ -252,8 +255,8 @@ class Attempts:
 
     def cancel_task(self, task_id: str) -> None:
         """Somebody asks for the end of a task by its id, whatever its queue."""
-        for attempt in self.running:
-            if attempt.task_id == task_id:
+        for place in self._places:
+            if (attempt := place.held.get(task_id)) is not None:
                 self.cancel(attempt, TaskCancelled())
 
     def close_entrance(self) -> None:
@@ -268,6 +271,11 @@ class Attempts:
         """The server ends, and has waited long enough."""
         for attempt in self.running:
             self.cancel(attempt, HandedBack())
+
+    def abandon_all(self) -> None:
+        """Wait for no handler any more: their tasks go back although they have not ended."""
+        for attempt in self.running:
+            self._give_up(attempt)
 
     def fence(self, place: QueuePlace, now: float) -> None:
         """End the attempts whose lease was not renewed for too long."""

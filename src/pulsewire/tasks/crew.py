@@ -66,7 +66,7 @@ class Crew:
         self.clock = ServerClock()
         self.tasks = OwnedTasks()
         self.places: Mapping[str, QueuePlace] = {
-            name: QueuePlace(link, keys.queue(name)) for name in options.queues
+            name: QueuePlace(link, keys.queue(name), server) for name in options.queues
         }
         self.taking = LoopContext(Stop(), hooks, logger)
         self.working = LoopContext(Stop(), hooks, logger)

@@ -7,7 +7,7 @@ import asyncio
 from pulsewire._core.loops import Stop
 from pulsewire._redis.blocking import BlockingConnection
 from pulsewire._redis.link import Link
-from pulsewire.errors import TaskError
+from pulsewire.errors import TaskError, TaskLeaseLost
 from pulsewire.tasks.keys import QueueKeys
 from pulsewire.tasks.messages import TaskRecord
 from pulsewire.tasks.store import QueueStore
@@ -70,7 +70,7 @@ class QueuePlace:
         may_have_tasks: False once it was found empty or paused, until somebody finds out otherwise.
     """
 
-    def __init__(self, link: Link, keys: QueueKeys) -> None:
+    def __init__(self, link: Link, keys: QueueKeys, owner: str) -> None:
         self.name = keys.name
         self.keys = keys
         self.store = QueueStore(link, keys)
@@ -79,6 +79,7 @@ class QueuePlace:
         self.is_paused = False
         self.dry = Stop()
         self.waiter = BlockingConnection(link, keys.pending)
+        self._owner = owner
 
     def found_dry(self, *, is_paused: bool) -> None:
         """It gave fewer tasks than it was asked for."""
@@ -90,3 +91,8 @@ class QueuePlace:
         """It has tasks, or may have."""
         self.may_have_tasks = True
         self.dry = Stop()
+
+    async def write_result(self, task_id: str, result: bytes) -> None:
+        """See `Task.write_result`."""
+        if not await self.store.write_result(self._owner, task_id, result):
+            raise TaskLeaseLost

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import sys
@@ -30,6 +31,8 @@ from pulsewire.tasks.store import QueueStore
 SHOW_EVERY = 5.0
 SHOWN_FOR = 10.0
 """Seconds, as in asynq (spec/asynq.md 4.5)."""
+FORGOTTEN_AFTER = 60.0
+"""Seconds after which the names of servers that have died are removed, if no inspector has done so before."""
 BLOCKED = 5.0
 """Seconds that the main loop may stand still before that is said."""
 SHOW = Script.load("pulsewire.tasks", "show")
@@ -105,23 +108,16 @@ class Presence:
         running = [attempt for attempt in self._attempts.running if attempt.task is not None]
         key, workers = self._keys.server(self._name), self._keys.workers_of(self._name)
         now = await link.time()
+        lapses = math.ceil(now + SHOWN_FOR)
         await asyncio.gather(
-            link.call(
-                self._keys.servers,
-                "ZADD",
-                self._keys.servers,
-                int(now + SHOWN_FOR),
-                key,
-                repeatable=True,
-            ),
-            link.call(
-                self._keys.workers,
-                "ZADD",
-                self._keys.workers,
-                int(now + SHOWN_FOR),
-                workers,
-                repeatable=True,
-            ),
+            *(
+                link.call(index, *command, repeatable=True)
+                for index, name in ((self._keys.servers, key), (self._keys.workers, workers))
+                for command in (
+                    ("ZADD", index, lapses, name),
+                    ("ZREMRANGEBYSCORE", index, "-inf", int(now - FORGOTTEN_AFTER)),
+                )
+            )
         )
         fields: list[str | bytes] = []
         for attempt in running:

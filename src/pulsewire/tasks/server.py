@@ -25,7 +25,7 @@ from pulsewire._core.loops import PASSING, do_at_once_and_every, do_every, keep_
 from pulsewire._redis.leases import LeaseThread
 from pulsewire._redis.link import Link
 from pulsewire._redis.notifier import Notifier
-from pulsewire.errors import Closed, PulsewireError, ServerFull, TaskLeaseLost
+from pulsewire.errors import Closed, PulsewireError, ServerFull
 from pulsewire.tasks.aggregator import Aggregation
 from pulsewire.tasks.attempts import Attempts
 from pulsewire.tasks.cancelling import Cancellations
@@ -147,6 +147,7 @@ class TaskServer:
             self._upkeep.recover_once,
             context,
         )
+        start(do_every, "reclaiming groups", 10.0, self._upkeep.reclaim_once, context)
         start(
             do_every,
             "forgetting tasks",
@@ -209,13 +210,7 @@ class TaskServer:
             at = now + DEFAULT_TIMEOUT
         attempt.deadline = at
         self._crew.hooks.task_started(attempt.place.name, message.type, attempt.waited)
-        return Task(message, at - now + self._crew.clock.now(), self)
-
-    async def write_result(self, task: Task, result: bytes) -> None:
-        """See `Task.write_result`."""
-        store = self._crew.places[task.queue].store
-        if not await store.write_result(self.id, task.id, result):
-            raise TaskLeaseLost
+        return Task(message, at - now + self._crew.clock.now(), attempt.place)
 
     # --- ending
 
@@ -268,6 +263,8 @@ class TaskServer:
         self._attempts.cancel_all()
         with anyio.move_on_after(GOODBYE):
             await self._attempts.wait_idle()
+        self._attempts.abandon_all()
+        with anyio.move_on_after(GOODBYE):
             await self._settler.wait_idle()
 
     async def _hide(self) -> None:

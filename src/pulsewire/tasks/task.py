@@ -15,9 +15,9 @@ _CURRENT: ContextVar[Task] = ContextVar("pulsewire_task")
 
 
 class Keeper(Protocol):
-    """Who keeps results: the server that runs the task."""
+    """Who keeps results."""
 
-    async def write_result(self, task: Task, result: bytes) -> None:
+    async def write_result(self, task_id: str, result: bytes) -> None:
         """Keep the result of a task."""
         ...
 
@@ -119,9 +119,8 @@ class Task:
         """
         if self._keeper is None:
             raise AssertionError("only a task that is being run has a result")
-        await self._keeper.write_result(
-            self, result.encode() if isinstance(result, str) else bytes(result)
-        )
+        data = result.encode() if isinstance(result, str) else bytes(result)
+        await self._keeper.write_result(self.id, data)
 
 
 def current_task() -> Task:

@@ -57,19 +57,23 @@ class Upkeep:
                 pass
 
     async def recover_once(self) -> None:
-        """Have the tasks of lost servers run again, and give lapsed aggregation sets back."""
+        """Have the tasks of lost servers run again."""
         if time.monotonic() < self._recover_from:
             return
         try:
             for place in self._places:
                 while await self._recover(place) >= RECOVERED and not self._stop.is_set:
                     pass
-                while await place.store.reclaim() and not self._stop.is_set:
-                    pass
         except PASSING:
             # While Redis was away nobody could renew: those who still run their tasks come first.
             self._recover_from = time.monotonic() + self._options.lease
             raise
+
+    async def reclaim_once(self) -> None:
+        """Give lapsed aggregation sets back to their groups."""
+        for place in self._places:
+            while await place.store.reclaim() and not self._stop.is_set:
+                pass
 
     async def _recover(self, place: QueuePlace) -> int:
         lapsed = await place.store.lapsed()

@@ -247,7 +247,7 @@ def _set_time(plan: Plan, task: NewTask) -> None:
     if task.process_at is not None and task.process_in is not None:
         raise InvalidOption("process_in", task.process_in, "give it or process_at, not both")
     if task.process_at is not None:
-        plan.at = ms(unix("process_at", task.process_at))
+        plan.at = int(unix("process_at", task.process_at) * 1000)
     elif task.process_in is not None:
         delay = check_seconds("process_in", task.process_in, -math.inf)
         if delay > 0:

@@ -161,10 +161,13 @@ class QueueStore:
             "taken", reply[1] / 1000, reply[2], list(zip(parts, parts, parts, strict=True))
         )
 
-    async def mine(self, owner: str, start: int) -> tuple[int, list[tuple[str, bytes]]]:
-        """A page of the active tasks: how many were looked at, and those (id, message) that `owner` has."""
+    async def mine(
+        self, owner: str, start: int, lease: float
+    ) -> tuple[int, list[tuple[str, bytes]]]:
+        """A page of the active tasks: how many were looked at, and those (id, message) that `owner` has, renewed."""
+        names = [self.keys.active, self.keys.lease]
         reply = await self._run(
-            MINE, [self.keys.active], owner, self.keys.tasks, start, start + PAGE - 1
+            MINE, names, owner, self.keys.tasks, start, start + PAGE - 1, ms(lease)
         )
         parts = iter(reply[1:])
         return int(reply[0]), [

@@ -11,7 +11,7 @@ import time
 
 from pulsewire._core.loops import PASSING
 from pulsewire._redis.blocking import LONGEST_BLOCK
-from pulsewire.errors import DecodeError, ServerUnavailable
+from pulsewire.errors import DecodeError, ServerFull, ServerUnavailable
 from pulsewire.tasks.attempts import Attempts
 from pulsewire.tasks.crew import Crew
 from pulsewire.tasks.order import Order
@@ -139,7 +139,7 @@ class Supply:
             start, asked_at = 0, time.monotonic()
             found: list[tuple[bytes, bytes, bytes]] = []
             while True:
-                looked_at, mine = await place.store.mine(self._owner, start)
+                looked_at, mine = await place.store.mine(self._owner, start, self._lease)
                 found += [
                     (task_id.encode(), message, b"")
                     for task_id, message in mine
@@ -170,6 +170,11 @@ class Supply:
                 found = await place.waiter.call(
                     "BLMOVE", pending, pending, "RIGHT", "RIGHT", LONGEST_BLOCK
                 )
+            except (
+                ServerFull
+            ):  # it refuses BLMOVE, since that might need memory; taking it does not
+                await stop.sleep(LOOK_AGAIN)
+                found = True
             except ServerUnavailable:
                 if stop.is_set:
                     return

@@ -16,6 +16,8 @@ from pulsewire.tasks.wire import decode_message
 FORWARDED = 100
 RECOVERED = 100
 """What one script does at most: as many mean that there may be more."""
+WAITED = 0.5
+"""Seconds after which an answer has not just been slow: it has waited for Redis to be there again."""
 
 
 class WorkersLost(TaskError):
@@ -65,9 +67,12 @@ class Upkeep:
                 while await self._recover(place) >= RECOVERED and not self._stop.is_set:
                     pass
         except PASSING:
-            # While Redis was away nobody could renew: those who still run their tasks come first.
-            self._recover_from = time.monotonic() + self._options.lease
+            self._let_owners_go_first()
             raise
+
+    def _let_owners_go_first(self) -> None:
+        """While Redis was away nobody could renew, or write what had become of a task."""
+        self._recover_from = time.monotonic() + self._options.lease
 
     async def reclaim_once(self) -> None:
         """Give lapsed aggregation sets back to their groups."""
@@ -76,7 +81,11 @@ class Upkeep:
                 pass
 
     async def _recover(self, place: QueuePlace) -> int:
+        asked_at = time.monotonic()
         lapsed = await place.store.lapsed()
+        if time.monotonic() - asked_at > WAITED:
+            self._let_owners_go_first()
+            return 0
         if not lapsed:
             return 0
         leaving = [self._what_becomes_of(place, task) for task in lapsed]

@@ -14,7 +14,7 @@ for index = 5, #KEYS do
 end
 local scores = redis.call("ZMSCORE", lease, unpack(all))
 for index = #KEYS, 5, -1 do -- what was taken last is next to the head of the list
-  local task, id, score = KEYS[index], all[index - 4], tonumber(scores[index - 4] or 1)
+  local task, id, score = KEYS[index], all[index - 4], tonumber(scores[index - 4] or NO_LEASE)
   if is_ours(score) and owner_of(task) == owner and redis.call("LREM", active, 1, id) == 1 then
     ids[#ids + 1] = id
     tasks[#tasks + 1] = task

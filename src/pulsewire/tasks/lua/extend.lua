@@ -15,7 +15,10 @@ for index = 2, #KEYS do
 end
 local scores = redis.call("ZMSCORE", lease, unpack(all))
 for index, id in ipairs(all) do
-  if is_ours(tonumber(scores[index] or 1)) and owner_of(KEYS[index + 1]) == owner then
+  local task, score = KEYS[index + 1], scores[index]
+  -- without an entry it was either lost, or the task has left the active ones
+  local may_be = score and is_ours(tonumber(score)) or not score and redis.pcall("HGET", task, "state") == "active"
+  if may_be and owner_of(task) == owner then
     renewed[#renewed + 1] = ends
     renewed[#renewed + 1] = id
   else
@@ -23,6 +26,6 @@ for index, id in ipairs(all) do
   end
 end
 if #renewed > 0 then
-  redis.call("ZADD", lease, "XX", unpack(renewed))
+  redis.call("ZADD", lease, unpack(renewed))
 end
 return lost

@@ -2,25 +2,40 @@
 -- KEYS  1 lease ZSET   2 active LIST; the tasks' HASHes are of the same slot
 -- ARGV  1 ms by which a lease of others must have lapsed   2 what the tasks' keys begin with
 -- Returns  {id, message, "ours" or "others", how often its owner was lost, id, ...}
--- Entries without a task are removed.
+-- Entries without a task are removed. Active tasks whose lease was lost get one that has lapsed, to be found next time.
 local lease, active = KEYS[1], KEYS[2]
 local grace, prefix = tonumber(ARGV[1]), ARGV[2]
 -- @include "clock"
 -- @include "ours"
-local found = redis.call("ZRANGEBYSCORE", lease, "-inf", now_ms / 1000, "WITHSCORES", "LIMIT", 0, 100)
 local reply = {}
-for index = 1, #found, 2 do
-  local id, score = found[index], tonumber(found[index + 1])
+
+local function look_at(id, score)
   local task = redis.pcall("HMGET", prefix .. id, "msg", LOST)
   if not task[1] then
     redis.call("LREM", active, -1, id)
     redis.call("ZREM", lease, id)
     redis.call("DEL", prefix .. id)
   elseif is_ours(score) or score * 1000 + grace <= now_ms then
-    reply[#reply + 1] = id
-    reply[#reply + 1] = task[1]
-    reply[#reply + 1] = is_ours(score) and "ours" or "others"
-    reply[#reply + 1] = task[2] or "0"
+    for _, word in ipairs({ id, task[1], is_ours(score) and "ours" or "others", task[2] or "0" }) do
+      reply[#reply + 1] = word
+    end
+  end
+end
+
+for page = 0, 9 do -- leases of others that are still in their grace come among the others
+  local found = redis.call("ZRANGEBYSCORE", lease, "-inf", now_ms / 1000, "WITHSCORES", "LIMIT", page * 100, 100)
+  for index = 1, #found, 2 do
+    look_at(found[index], tonumber(found[index + 1]))
+  end
+  if #found < 200 or #reply >= 400 then
+    break
+  end
+end
+if redis.call("LLEN", active) > redis.call("ZCARD", lease) then
+  for _, id in ipairs(redis.call("LRANGE", active, -1000, -1)) do
+    if not redis.call("ZSCORE", lease, id) then
+      redis.call("ZADD", lease, lease_end(now_ms - 1), id)
+    end
   end
 end
 return reply

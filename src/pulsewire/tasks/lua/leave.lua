@@ -28,7 +28,7 @@ local succeeded, failed = 0, 0
 
 local function may_leave(task, id)
   if owner ~= "" then
-    if owner_of(task) ~= owner or not is_ours(tonumber(redis.call("ZSCORE", lease, id) or 1)) then
+    if owner_of(task) ~= owner or not is_ours(tonumber(redis.call("ZSCORE", lease, id) or NO_LEASE)) then
       return redis.call("EXISTS", task) == 1 and "other" or "gone"
     end
   else

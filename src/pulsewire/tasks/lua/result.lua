@@ -3,9 +3,10 @@
 -- ARGV  1 owner   2 result   3 id
 -- Returns  "written", or "other": it is not this owner's any more
 -- @include "ours"
-local score = tonumber(redis.call("ZSCORE", KEYS[2], ARGV[3]) or 1)
+local score = tonumber(redis.call("ZSCORE", KEYS[2], ARGV[3]) or NO_LEASE)
 if owner_of(KEYS[1]) ~= ARGV[1] or not is_ours(score) then
   return "other"
 end
+redis.call("HDEL", KEYS[1], "") -- a script that has begun to write is not refused for want of memory
 redis.call("HSET", KEYS[1], "result", ARGV[2])
 return "written"

@@ -2,7 +2,7 @@
 -- KEYS  1 lease ZSET   2 active LIST; the tasks' HASHes are of the same slot
 -- ARGV  1 ms by which a lease of others must have lapsed   2 what the tasks' keys begin with
 -- Returns  {id, message, "ours" or "others", how often its owner was lost, id, ...}
--- Entries without a task are removed. Active tasks whose lease was lost get one that has lapsed, to be found next time.
+-- Entries without a task are removed. Active tasks whose lease was lost get a new one, for the living to renew.
 local lease, active = KEYS[1], KEYS[2]
 local grace, prefix = tonumber(ARGV[1]), ARGV[2]
 -- @include "clock"
@@ -34,7 +34,8 @@ end
 if redis.call("LLEN", active) > redis.call("ZCARD", lease) then
   for _, id in ipairs(redis.call("LRANGE", active, -1000, -1)) do
     if not redis.call("ZSCORE", lease, id) then
-      redis.call("ZADD", lease, lease_end(now_ms - 1), id)
+      local ends = owner_of(prefix .. id) and lease_end(now_ms + grace) or now + grace / 1000
+      redis.call("ZADD", lease, ends, id)
     end
   end
 end

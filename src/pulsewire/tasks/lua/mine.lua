@@ -12,8 +12,9 @@ local ids = redis.call("LRANGE", KEYS[1], ARGV[3], ARGV[4])
 local reply = { #ids }
 for _, id in ipairs(ids) do
   local found = redis.pcall("HMGET", prefix .. id, OWNER, "msg")
-  if found[1] == owner and found[2] then
-    redis.call("ZADD", KEYS[2], "XX", ends, id)
+  local score = tonumber(redis.call("ZSCORE", KEYS[2], id) or NO_LEASE)
+  if found[1] == owner and found[2] and is_ours(score) then
+    redis.call("ZADD", KEYS[2], ends, id)
     reply[#reply + 1] = id
     reply[#reply + 1] = found[2]
   end

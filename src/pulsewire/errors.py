@@ -38,6 +38,7 @@ The tree, and what the caller can do::
     │   ├── QueueNotEmpty, QueueInUse          the queue cannot be removed now
     │   ├── AlreadyPaused, NotPaused           the queue is in that state already
     │   ├── WrongState                         the task is in a state that does not allow it
+    │   ├── AppNotConnected                    an app's task was enqueued without a hub: connect the app, or bind one
     │   ├── EntryNotFound                      there is no periodic task with this id
     │   ├── HandlerNotFound                    to the error handler: no pattern matches the type of a task
     │   ├── HandlerEnded                       to the error handler: a handler tried to end the process
@@ -56,6 +57,7 @@ from __future__ import annotations
 
 __all__ = [
     "AlreadyPaused",
+    "AppNotConnected",
     "AuthenticationFailed",
     "Closed",
     "ConfigurationError",
@@ -502,6 +504,14 @@ class WrongState(TaskError):
         super().__init__(
             f"cannot {operation} task {task_id!r} of queue {queue!r}: it is {state}{hint}"
         )
+
+
+class AppNotConnected(TaskError):
+    """A task of an app was enqueued where the app has no hub, or one of another event loop. Nothing was sent."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 class EntryNotFound(TaskError):

@@ -29,6 +29,8 @@ from pulsewire.tasks.place import Attempt, HandedBack, QueuePlace
 from pulsewire.tasks.retry import error_text
 from pulsewire.tasks.task import Task, set_current
 
+ALONE_FOR = 10.0
+"""Seconds that a task whose servers died is waited for, and then is run, alone."""
 LEARNING = 0.05
 """How much the length of one attempt counts in the mean of all."""
 
@@ -65,6 +67,7 @@ class Attempts:
         self._sweeper: asyncio.TimerHandle | None = None
         self._mean = float("inf")
         self._loop = asyncio.get_running_loop()
+        self._suspect: Attempt | None = None
         self._is_closing = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -84,6 +87,8 @@ class Attempts:
     @property
     def wanted(self) -> int:
         """How many tasks to take now: for free places, and some ahead while attempts are short."""
+        if self._suspect is not None:
+            return 0
         free = self._options.concurrency - self.count - len(self._ready)
         ahead = how_many_ahead(self._options.concurrency, self._mean)
         if free <= 0 and -free * 2 > ahead:
@@ -104,6 +109,33 @@ class Attempts:
         else:
             self.fill()
 
+    def isolate(self, attempt: Attempt) -> bool:
+        """Run this one alone; False if there is such a one already.
+
+        Its server died more than once while it had the task. If it is the reason, then nothing else shall die with it,
+        or be taken for the reason. It begins once nothing else runs, or after `ALONE_FOR` seconds; and it has lived
+        for as long, others may begin beside it.
+        """
+        if self._suspect is not None or self._is_closing:
+            return False
+        self._suspect = attempt
+        self._loop.call_later(ALONE_FOR, self._wait_no_longer, attempt)
+        self.fill()
+        return True
+
+    def _wait_no_longer(self, attempt: Attempt) -> None:
+        if self._suspect is attempt and attempt.runner is None and not attempt.is_over:
+            self._begin_suspect(attempt)
+
+    def _begin_suspect(self, attempt: Attempt) -> None:
+        self._begin(attempt)
+        self._loop.call_later(ALONE_FOR, self._end_isolation, attempt)
+
+    def _end_isolation(self, attempt: Attempt) -> None:
+        if self._suspect is attempt:
+            self._suspect = None
+            self._make_room()
+
     def fill(self) -> None:
         """Begin as many as there are places for."""
         ready = self._ready
@@ -115,6 +147,9 @@ class Attempts:
                 places -= 1
             else:
                 self._end_unbegun(attempt)
+        suspect = self._suspect
+        if suspect is not None and suspect.runner is None and not self.count:
+            self._begin_suspect(suspect)
 
     def _begin(self, attempt: Attempt) -> None:
         attempt.task = self._make_task(attempt)
@@ -201,6 +236,8 @@ class Attempts:
 
     def _over(self, attempt: Attempt) -> None:
         attempt.is_over = True
+        if self._suspect is attempt:
+            self._suspect = None
         self._running.discard(attempt)
         if not self._running:
             self._idle.set()
@@ -213,7 +250,7 @@ class Attempts:
         self._settle(attempt)
 
     def _make_room(self) -> None:
-        if self._ready:
+        if self._ready or self._suspect is not None:
             self.fill()
         self.on_room()
 
@@ -262,6 +299,9 @@ class Attempts:
     def close_entrance(self) -> None:
         """Begin no more: what has not begun, and what is still added, goes back to its queue at once."""
         self._is_closing = True
+        if self._suspect is not None and self._suspect.runner is None:
+            self._ready.append(self._suspect)
+            self._suspect = None
         while self._ready:
             attempt = self._ready.popleft()
             attempt.reason = attempt.reason or HandedBack()

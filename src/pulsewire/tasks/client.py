@@ -19,6 +19,7 @@ from pulsewire.errors import (
     TaskIdConflict,
 )
 from pulsewire.tasks.enqueuing import Enqueuer, Placed
+from pulsewire.tasks.inspector import Inspector
 from pulsewire.tasks.keys import QueueKeys, TaskKeys
 from pulsewire.tasks.messages import TaskRecord
 from pulsewire.tasks.order import DEFAULT_QUEUE
@@ -57,6 +58,13 @@ class TaskClient:
 
     def __repr__(self) -> str:
         return f"<TaskClient at {self.link.shown}>"
+
+    @property
+    def inspector(self) -> Inspector:
+        """What looks at queues, tasks, servers and schedulers, and intervenes."""
+        return Inspector(
+            self.link, self.keys, max_payload=self.max_payload, on_removed=self.enqueuer.forget
+        )
 
     def semaphore(self, scope: str, places: int) -> Semaphore:
         """A limit of how many tasks run at a time, over all servers, Go's among them.

@@ -15,8 +15,8 @@ from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.ids import new_ulid
 from pulsewire._core.requests import Requests
 from pulsewire._redis.link import Link
-from pulsewire._redis.pipeline import Argument, JoinedConnection
-from pulsewire._redis.translate import ReplyError
+from pulsewire._redis.pipeline import Argument, JoinedConnection, take_note
+from pulsewire._redis.translate import ReplyError, Verdict, verdict
 from pulsewire.errors import ConnectionLost, OutcomeUnknown, PulsewireError
 from pulsewire.tasks.keys import TaskKeys
 from pulsewire.tasks.store import ENQUEUE, Order, QueueStore, text
@@ -24,6 +24,7 @@ from pulsewire.tasks.store import ENQUEUE, Order, QueueStore, text
 MOST_TASKS = 200
 MOST_BYTES = 512 * 1024
 """A batch is sent when it has reached either."""
+GOODBYE = 0.5
 REGISTER_EVERY = 30.0
 """Seconds between two registrations of a queue by one client."""
 
@@ -50,10 +51,11 @@ class Enqueuer:
             known = self._queues[queue] = _Queue(self._link, self._keys, queue)
         return known.submit(order)
 
-    def sign_off(self) -> None:
-        """Have the servers forget this client, where no batch may still be on its way."""
-        for queue in self._queues.values():
-            queue.sign_off()
+    async def sign_off(self) -> None:
+        """Have the servers forget this client, where no batch may still be on its way; in half a second at most."""
+        signed = [one for queue in self._queues.values() if (one := queue.sign_off()) is not None]
+        if signed:
+            await asyncio.wait(signed, timeout=GOODBYE)
 
     def forget(self, queue: str) -> None:
         """A queue was removed: register it again before its next task."""
@@ -139,9 +141,8 @@ class _Queue:
         connection = self._link.connection_now(self._slot)
         if connection is None:
             self._link.tasks.start_soon(self._send_again, batch, None, None)
-            return
-        reply = connection.submit(batch.command)
-        reply.add_done_callback(partial(self._answered, batch, connection))
+        else:
+            self._send_on(batch, connection, batch.command)
 
     def _answered(
         self, batch: _Batch, connection: JoinedConnection, reply: asyncio.Future[list[Any]]
@@ -149,6 +150,12 @@ class _Queue:
         trouble = reply.exception()
         if trouble is None:
             self._settle(batch, reply.result(), connection)
+        elif (
+            isinstance(trouble, ReplyError)
+            and verdict(trouble) is Verdict.LOAD_SCRIPT
+            and connection.is_usable
+        ):
+            self._send_on(batch, connection, ("EVAL", ENQUEUE.text, *batch.command[2:]))
         elif isinstance(trouble, (ReplyError, ConnectionLost)):
             self._link.tasks.start_soon(self._send_again, batch, trouble, connection)
         else:
@@ -166,7 +173,7 @@ class _Queue:
         try:
             if trouble is None or connection is None:
                 connection = await self._link.connection_for(self._slot)
-                self._send_on(batch, connection)
+                self._send_on(batch, connection, batch.command)
                 return
             reply = await self._link.resume(
                 self._slot, batch.command, trouble, connection, repeatable=True, text=ENQUEUE.text
@@ -183,8 +190,10 @@ class _Queue:
         else:
             self._settle(batch, reply, None)
 
-    def _send_on(self, batch: _Batch, connection: JoinedConnection) -> None:
-        reply = connection.submit(batch.command)
+    def _send_on(
+        self, batch: _Batch, connection: JoinedConnection, command: tuple[Argument, ...]
+    ) -> None:
+        reply = connection.submit(command)
         reply.add_done_callback(partial(self._answered, batch, connection))
 
     def _settle(self, batch: _Batch, reply: list[Any], connection: JoinedConnection | None) -> None:
@@ -199,10 +208,13 @@ class _Queue:
         if forgotten and connection.is_usable:
             connection.submit_unheard(("HDEL", self._record, *forgotten))
 
-    def sign_off(self) -> None:
+    def sign_off(self) -> asyncio.Future[Any] | None:
         connection = self._link.connection_now(self._slot)
-        if connection and self._requests.was_used and not self._requests.has_doubtful:
-            connection.submit_unheard(("UNLINK", self._record))
+        if connection is None or not self._requests.was_used or self._requests.has_doubtful:
+            return None
+        forgotten = connection.submit(("UNLINK", self._record))
+        forgotten.add_done_callback(take_note)
+        return forgotten
 
 
 def _fail(batch: _Batch, error: BaseException) -> None:

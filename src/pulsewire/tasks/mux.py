@@ -34,6 +34,7 @@ class Mux:
 
     def __init__(self) -> None:
         self._handlers: dict[str, AsyncHandler] = {}
+        self._exact: set[str] = set()
         self._middleware: list[Middleware] = []
         self._found: dict[str, tuple[AsyncHandler, str]] = {}
 
@@ -49,8 +50,8 @@ class Mux:
 
         return decorate
 
-    def add(self, pattern: str, handler: Handler) -> None:
-        """Have a handler for a pattern.
+    def add(self, pattern: str, handler: Handler, *, exact: bool = False) -> None:
+        """Have a handler for a pattern; with `exact`, for the type that equals it alone.
 
         Raises:
             InvalidOption: the pattern is blank or has a handler, or the handler is none.
@@ -60,6 +61,8 @@ class Mux:
         if pattern in self._handlers:
             raise InvalidOption("pattern", pattern, "it has a handler already")
         self._handlers[pattern] = as_async(handler)
+        if exact:
+            self._exact.add(pattern)
         self._found.clear()
 
     def use(self, middleware: M) -> M:
@@ -89,7 +92,8 @@ class Mux:
     def _match(self, task_type: str) -> str:
         if task_type in self._handlers:
             return task_type
-        matching = (pattern for pattern in self._handlers if task_type.startswith(pattern))
+        patterns = self._handlers.keys() - self._exact
+        matching = (pattern for pattern in patterns if task_type.startswith(pattern))
         return max(matching, key=len, default="")
 
     async def __call__(self, task: Task) -> Any:  # noqa: ANN401  # what the handler returns

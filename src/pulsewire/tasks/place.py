@@ -26,6 +26,7 @@ class Attempt:
         began: when its handler began, monotonic.
         reason: why it was cancelled, if it was.
         error: what its handler raised, if it did.
+        lost: how often its server died while it had the task.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Attempt:
         "error",
         "has_begun",
         "is_over",
+        "lost",
         "message",
         "place",
         "reason",
@@ -55,6 +57,7 @@ class Attempt:
         self.runner: asyncio.Task[None] | None = None
         self.began = 0.0
         self.waited = 0.0
+        self.lost = 0
         self.deadline = 0.0
         self.reason: TaskError | None = None
         self.error: BaseException | None = None

@@ -33,6 +33,8 @@ SHOWN_FOR = 10.0
 """Seconds, as in asynq (spec/asynq.md 4.5)."""
 FORGOTTEN_AFTER = 60.0
 """Seconds after which the names of servers that have died are removed, if no inspector has done so before."""
+INDEX_LIVES = 86400
+"""Seconds for which the index of servers outlives the last of them."""
 BLOCKED = 5.0
 """Seconds that the main loop may stand still before that is said."""
 SHOW = Script.load("pulsewire.tasks", "show")
@@ -116,6 +118,7 @@ class Presence:
                 for command in (
                     ("ZADD", index, lapses, name),
                     ("ZREMRANGEBYSCORE", index, "-inf", int(now - FORGOTTEN_AFTER)),
+                    ("EXPIRE", index, INDEX_LIVES),
                 )
             )
         )

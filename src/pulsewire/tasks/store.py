@@ -5,7 +5,8 @@ Milliseconds exist only here. Every script may be sent again: it names the reque
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -33,7 +34,9 @@ FORWARD, FORGET, RESULT = _script("forward"), _script("forget"), _script("result
 GATHER, MEMBERS = _script("gather"), _script("members")
 BUNDLE, RECLAIM = _script("bundle"), _script("reclaim")
 
-Verb = Literal["done", "complete", "retry", "again", "archive", "back", "recover", "shelve"]
+Verb = Literal[
+    "done", "complete", "retry", "again", "archive", "back", "defer", "recover", "shelve"
+]
 
 
 class Plan(msgspec.Struct, omit_defaults=True):
@@ -65,12 +68,14 @@ class Taken(NamedTuple):
         outcome: `taken`, `empty` or `paused`.
         now: the server's clock, Unix seconds.
         gone: ids that stood in the queue without a task.
+        lost: id -> how often its server died while it had the task, where it ever did.
         tasks: id, message, and since when it has been pending (nanoseconds, or nothing).
     """
 
     outcome: str
     now: float = 0.0
     gone: Sequence[bytes] = ()
+    lost: Mapping[bytes, int] = MappingProxyType({})
     tasks: Sequence[tuple[bytes, bytes, bytes]] = ()
 
 
@@ -156,10 +161,10 @@ class QueueStore:
         reply = await self.link.run(TAKE, names, (count, ms(lease), keys.tasks, owner))
         if reply[0] != b"taken":
             return Taken(text(reply[0]))
-        parts = iter(reply[3:])
-        return Taken(
-            "taken", reply[1] / 1000, reply[2], list(zip(parts, parts, parts, strict=True))
-        )
+        parts, words = iter(reply[4:]), iter(reply[3])
+        lost = {task_id: int(times) for task_id, times in zip(words, words, strict=True)}
+        tasks = list(zip(parts, parts, parts, strict=True))
+        return Taken("taken", reply[1] / 1000, reply[2], lost, tasks)
 
     async def mine(
         self, owner: str, start: int, lease: float
@@ -197,7 +202,7 @@ class QueueStore:
         for task_id, verb, message, number, lock in tasks:
             task = keys.task(task_id)
             names += (task, lock or task)
-            is_wait = verb in ("retry", "again")
+            is_wait = verb in ("retry", "again", "defer")
             arguments += (verb, message, ms(number) if is_wait else int(number))
         reply = await self._run(LEAVE, names, *arguments)
         return [text(word) for word in reply]

@@ -7,6 +7,7 @@ blocks in `BLMOVE pending pending RIGHT RIGHT`, which returns as soon as there i
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 
 from pulsewire._core.loops import PASSING
@@ -19,6 +20,10 @@ from pulsewire.tasks.place import Attempt, QueuePlace
 from pulsewire.tasks.store import AT_ONCE, PAGE, Leaving, Taken, text
 from pulsewire.tasks.wire import decode_message
 
+SUSPICIOUS = 2
+"""A task whose server died so many times may be the reason, and is run alone."""
+DEFERRED_FOR = (1.0, 3.0)
+"""Seconds for which more of them wait, at random."""
 LOOK_AGAIN = 1.0
 """Seconds between two looks at a queue that is paused."""
 
@@ -32,6 +37,7 @@ class Supply:
         self._order = Order(options.queues, strict=options.strict)
         self._attempts = attempts
         self._owner = crew.server
+        self._suspicious = min(SUSPICIOUS, options.max_lost)
         self._lease = options.lease
         self._clock = crew.clock
         self._stop = crew.taking.stop
@@ -105,6 +111,7 @@ class Supply:
 
     async def _begin(self, place: QueuePlace, taken: Taken, asked_at: float) -> None:
         attempts: list[Attempt] = []
+        deferred: list[Attempt] = []
         unreadable: list[str] = []
         now = taken.now
         for raw_id, data, since in taken.tasks:
@@ -122,8 +129,14 @@ class Supply:
                     before
                 )  # it was recovered elsewhere meanwhile, and has come back
             place.held[task_id] = attempt
-            attempts.append(attempt)
+            attempt.lost = taken.lost.get(raw_id, 0)
+            if attempt.lost < self._suspicious:
+                attempts.append(attempt)
+            elif not self._attempts.isolate(attempt):
+                deferred.append(attempt)
         self._attempts.add(attempts)
+        if deferred:
+            await self._defer(place, deferred)
         if unreadable:
             shelved = [Leaving(task_id, "shelve") for task_id in unreadable]
             self._logger.error(
@@ -131,6 +144,16 @@ class Supply:
                 extra={"queue": place.name, "tasks": unreadable},
             )
             await place.store.leave(self._owner, shelved, self._clock.day())
+
+    async def _defer(self, place: QueuePlace, attempts: list[Attempt]) -> None:
+        """Try those later whose servers died again and again, since one at a time is run alone."""
+        later = [
+            Leaving(attempt.task_id, "defer", number=random.uniform(*DEFERRED_FOR))
+            for attempt in attempts
+        ]
+        await place.store.leave(self._owner, later, self._clock.day())
+        for attempt in attempts:
+            place.held.pop(attempt.task_id, None)
 
     async def _find_taken(self) -> None:
         """Find tasks that were taken by a request whose reply was lost."""
@@ -148,7 +171,7 @@ class Supply:
                 start += PAGE
                 if looked_at < PAGE:
                     break
-            await self._begin(place, Taken("taken", self._clock.now(), (), found), asked_at)
+            await self._begin(place, Taken("taken", self._clock.now(), tasks=found), asked_at)
             self._doubtful.discard(name)
 
     # --- waiting

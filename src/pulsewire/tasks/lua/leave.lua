@@ -12,7 +12,8 @@
 --         again     message     after ms    it is tried again, without having failed
 --         archive   message     -
 --         back      -           -           to the front of the queue
---         recover   -           -           the same, since its owner is lost; counted
+--         defer     -           after ms    it is tried later, with nothing forgotten
+--         recover   -           -           as back, since its owner is lost; counted
 --         shelve    -           -           archive what cannot be read, as it is
 -- Returns  {word for each task}  "left"; "other": it has another owner; "gone": there is no such task;
 --          "held": its lease holds
@@ -80,6 +81,11 @@ function go.again(task, id, _, message, after)
   redis.call("ZADD", retry, math.ceil((now_ms + tonumber(after)) / 1000), id)
   move(task, id, "retry", message)
   redis.call("HDEL", task, OWNER, LOST)
+end
+function go.defer(task, id, _, _, after)
+  redis.call("ZADD", retry, math.ceil((now_ms + tonumber(after)) / 1000), id)
+  redis.call("HSET", task, "state", "retry")
+  redis.call("HDEL", task, OWNER)
 end
 function go.retry(task, id, lock, message, after)
   go.again(task, id, lock, message, after)

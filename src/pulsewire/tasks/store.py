@@ -194,6 +194,9 @@ class QueueStore:
             owner: whose they are, or "" for whoever lets them lapse.
             tasks: at most `AT_ONCE`.
             day: the UTC day whose counters count.
+
+        Raises:
+            Unsettled: the reply was lost. Sent again it says `gone` or `other` of what has left.
         """
         keys = self.keys
         names = [keys.active, keys.lease, keys.pending, keys.retry, keys.archived, keys.completed]
@@ -204,7 +207,7 @@ class QueueStore:
             names += (task, lock or task)
             is_wait = verb in ("retry", "again", "defer")
             arguments += (verb, message, ms(number) if is_wait else int(number))
-        reply = await self._run(LEAVE, names, *arguments)
+        reply = await self.link.run(LEAVE, names, arguments)
         return [text(word) for word in reply]
 
     async def extend(self, owner: str, task_ids: Sequence[str], lease: float) -> list[str]:

@@ -37,7 +37,7 @@ class Supply:
         self._order = Order(options.queues, strict=options.strict)
         self._attempts = attempts
         self._owner = crew.server
-        self._suspicious = min(SUSPICIOUS, options.max_lost)
+        self._suspicious = max(min(SUSPICIOUS, options.max_lost - 1), 1)
         self._lease = options.lease
         self._clock = crew.clock
         self._stop = crew.taking.stop

@@ -104,7 +104,7 @@ class Upkeep:
             return Leaving(task.task_id, "shelve")
         now = self._clock.now()
         if task.is_ours:
-            if task.lost < self._options.max_lost:
+            if task.lost + 1 < self._options.max_lost:
                 return Leaving(task.task_id, "recover")
             packed = failed_message(message, WorkersLost(task.lost + 1), now, is_counted=False)
             return Leaving(task.task_id, "archive", packed)

@@ -15,7 +15,8 @@ end
 local scores = redis.call("ZMSCORE", lease, unpack(all))
 for index = #KEYS, 5, -1 do -- what was taken last is next to the head of the list
   local task, id, score = KEYS[index], all[index - 4], tonumber(scores[index - 4] or NO_LEASE)
-  if is_ours(score) and owner_of(task) == owner and redis.call("LREM", active, 1, id) == 1 then
+  local may_leave = is_ours(score) and owner_of(task) == owner
+  if may_leave and (redis.call("LREM", active, 1, id) == 1 or scores[index - 4]) then -- one of the two may be lost
     ids[#ids + 1] = id
     tasks[#tasks + 1] = task
   else

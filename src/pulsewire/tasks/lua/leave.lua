@@ -45,10 +45,10 @@ local function may_leave(task, id)
     end
   end
   -- what was taken last is at the head, and mostly ends first; what has lapsed is rather at the tail
-  if redis.call("LREM", active, owner ~= "" and 1 or -1, id) == 0 then
+  local was_active = redis.call("LREM", active, owner ~= "" and 1 or -1, id)
+  if redis.call("ZREM", lease, id) + was_active == 0 then -- one of the two may be lost
     return redis.call("EXISTS", task) == 1 and "other" or "gone"
   end
-  redis.call("ZREM", lease, id)
   return "left"
 end
 

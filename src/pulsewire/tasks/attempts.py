@@ -128,6 +128,7 @@ class Attempts:
             self._begin_suspect(attempt)
 
     def _begin_suspect(self, attempt: Attempt) -> None:
+        attempt.is_alone = not self.count
         self._begin(attempt)
         self._loop.call_later(ALONE_FOR, self._end_isolation, attempt)
 
@@ -173,6 +174,8 @@ class Attempts:
         attempt.has_begun = True
         set_current(task)
         try:
+            if attempt.is_alone:
+                await attempt.place.note_alone(attempt.task_id)
             if attempt.reason is None:
                 await self._find(attempt.message.type)(task)
             else:

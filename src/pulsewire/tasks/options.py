@@ -17,6 +17,7 @@ DEFAULT_LEASE = 12.0
 LEAST_LEASE = 1.0
 GO_LEASE = 30.0
 ABANDON_AFTER = 10.0
+SUSPICIOUS = 2
 
 RetryDelay = Callable[[int, BaseException, Task], float]
 ErrorHandler = Callable[[Task, BaseException], Awaitable[None] | None]
@@ -84,6 +85,11 @@ class ServerOptions:
         check_seconds("janitor_interval", self.janitor_interval)
         check_count("janitor_batch", self.janitor_batch)
         check_count("max_lost", self.max_lost)
+
+    @property
+    def suspicious(self) -> int:
+        """A task whose server died so many times may be the reason, and is run alone."""
+        return max(min(SUSPICIOUS, self.max_lost - 1), 1)
 
     @property
     def renew_every(self) -> float:

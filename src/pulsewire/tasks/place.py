@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
-from pulsewire._core.loops import Stop
+from pulsewire._core.loops import PASSING, Stop
 from pulsewire._redis.blocking import BlockingConnection
 from pulsewire._redis.link import Link
 from pulsewire.errors import TaskError, TaskLeaseLost
@@ -27,6 +28,7 @@ class Attempt:
         reason: why it was cancelled, if it was.
         error: what its handler raised, if it did.
         lost: how often its server died while it had the task.
+        is_alone: nothing else runs beside it, because of that.
     """
 
     __slots__ = (
@@ -34,6 +36,7 @@ class Attempt:
         "deadline",
         "error",
         "has_begun",
+        "is_alone",
         "is_over",
         "lost",
         "message",
@@ -62,6 +65,7 @@ class Attempt:
         self.reason: TaskError | None = None
         self.error: BaseException | None = None
         self.has_begun = False
+        self.is_alone = False
         self.is_over = False
 
 
@@ -94,6 +98,16 @@ class QueuePlace:
         """It has tasks, or may have."""
         self.may_have_tasks = True
         self.dry = Stop()
+
+    async def note_alone(self, task_id: str) -> None:
+        """A task whose servers died is about to run alone. Where that cannot be noted, it is not taken for the reason.
+
+        Raises:
+            TaskLeaseLost: it is not this server's any more.
+        """
+        with contextlib.suppress(*PASSING):
+            if not await self.store.note_alone(self._owner, task_id):
+                raise TaskLeaseLost
 
     async def write_result(self, task_id: str, result: bytes) -> None:
         """See `Task.write_result`."""

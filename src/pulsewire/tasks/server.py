@@ -42,6 +42,8 @@ from pulsewire.tasks.upkeep import Upkeep
 from pulsewire.tasks.wire import DEFAULT_TIMEOUT
 
 BEAT_EVERY = 0.5
+READY_WITHIN = 1.0
+"""Seconds that the first tasks wait for the subscription to cancellations."""
 GOODBYE = 5.0
 """Seconds that writing the last outcomes, and signing off, may take."""
 
@@ -106,6 +108,7 @@ class TaskServer:
             raise
         self._state = "active"
         self._leases.start()
+        await self._hear_cancellations()
         self._start_duties()
         return self
 
@@ -133,6 +136,14 @@ class TaskServer:
         queues = self._client.keys.queues
         await self._crew.link.call(queues, "SADD", queues, *self._crew.places, repeatable=True)
 
+    async def _hear_cancellations(self) -> None:
+        """Listen before the first task is taken; but if Redis is away just now, tasks do not wait for that."""
+        context, ready = self._crew.working, anyio.Event()
+        listen = partial(self._cancellations.listen_once, context.stop, ready.set)
+        self._crew.tasks.start_soon(keep_doing, "hearing cancellations", listen, context)
+        with anyio.move_on_after(READY_WITHIN):
+            await ready.wait()
+
     def _start_duties(self) -> None:
         start, options, context = self._crew.tasks.start_soon, self.options, self._crew.working
         start(keep_doing, "taking tasks", self._supply.take_once, self._crew.taking)
@@ -156,8 +167,6 @@ class TaskServer:
             context,
         )
         start(do_every, "registering queues", 30.0, self._register, context)
-        listen = partial(self._cancellations.listen_once, context.stop, lambda: None)
-        start(keep_doing, "hearing cancellations", listen, context)
         start(self._beat)
         if options.aggregator is not None:
             groups = Aggregation(self._crew, options.aggregator, self._client)

@@ -16,7 +16,7 @@ from pulsewire._core.backoff import Backoff
 from pulsewire._core.loops import PASSING
 from pulsewire._redis.pipeline import JoinedConnection
 from pulsewire._redis.translate import ReplyError
-from pulsewire.errors import ConnectionLost, TaskLeaseLost
+from pulsewire.errors import ConnectionLost, OutcomeUnknown, TaskLeaseLost
 from pulsewire.tasks.crew import Crew
 from pulsewire.tasks.judgement import Judgement
 from pulsewire.tasks.messages import TaskMessage
@@ -169,23 +169,26 @@ class Settler:
         command = place.store.done_command(self._owner, ids, self._clock.day())
         key = place.keys.pending
         backoff = Backoff(base=0.05, cap=2.0)
+        may_be_done = False
         try:
             while True:
+                may_be_done |= isinstance(trouble, ConnectionLost) and trouble.was_sent
                 try:
                     if trouble is None or connection is None:
                         connection = await self._link.connection_for(key)
                         reply = await connection.submit(command)
                     else:
                         reply = await self._link.resume(
-                            key, command, trouble, connection, repeatable=True, text=DONE.text
+                            key, command, trouble, connection, text=DONE.text
                         )
                 except (ReplyError, ConnectionLost) as error:
                     trouble = error
                 except PASSING as error:
+                    may_be_done |= isinstance(error, OutcomeUnknown)
                     self._hooks.loop_troubled("settling tasks", error, backoff.attempts + 1)
                     trouble = None
                 else:
-                    self._settled_done(place, attempts, reply, is_first=False)
+                    self._settled_done(place, attempts, reply, is_first=not may_be_done)
                     return
                 await asyncio.sleep(backoff.next_pause())
         finally:
@@ -216,7 +219,7 @@ class Settler:
                 try:
                     words = await place.store.leave(self._owner, leaving, self._clock.day())
                 except PASSING as error:
-                    is_first = False
+                    is_first = is_first and not isinstance(error, OutcomeUnknown)
                     self._hooks.loop_troubled("settling tasks", error, backoff.attempts + 1)
                     await asyncio.sleep(backoff.next_pause())
                 else:

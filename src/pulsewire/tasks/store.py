@@ -32,7 +32,7 @@ ENQUEUE, TAKE, DONE, LEAVE = _script("enqueue"), _script("take"), _script("done"
 EXTEND, MINE, LAPSED = _script("extend"), _script("mine"), _script("lapsed")
 FORWARD, FORGET, RESULT = _script("forward"), _script("forget"), _script("result")
 GATHER, MEMBERS = _script("gather"), _script("members")
-BUNDLE, RECLAIM = _script("bundle"), _script("reclaim")
+BUNDLE, RECLAIM, ALONE = _script("bundle"), _script("reclaim"), _script("alone")
 
 Verb = Literal[
     "done", "complete", "retry", "again", "archive", "back", "defer", "recover", "shelve"
@@ -90,12 +90,19 @@ class Leaving(NamedTuple):
 
 
 class Lapsed(NamedTuple):
-    """An active task whose lease has lapsed. `lost`: how often its owner was lost before."""
+    """An active task whose lease has lapsed.
+
+    Attributes:
+        is_ours: a server of ours ran it, not one of Go's.
+        lost: how often its server died before.
+        was_alone: nothing else ran in its server.
+    """
 
     task_id: str
     message: bytes
     is_ours: bool
     lost: int
+    was_alone: bool
 
 
 class Gathered(NamedTuple):
@@ -225,6 +232,10 @@ class QueueStore:
         names = [self.keys.task(task_id), self.keys.lease]
         return bool(await self._run(RESULT, names, owner, result, task_id) == b"written")
 
+    async def note_alone(self, owner: str, task_id: str) -> bool:
+        """Note that a task is about to run alone; False if it is not `owner`'s any more."""
+        return bool(await self._run(ALONE, [self.keys.task(task_id)], owner) == b"noted")
+
     # --- upkeep
 
     async def lapsed(self) -> list[Lapsed]:
@@ -233,8 +244,8 @@ class QueueStore:
         reply = await self._run(LAPSED, [keys.lease, keys.active], ms(FOREIGN_GRACE), keys.tasks)
         parts = iter(reply)
         return [
-            Lapsed(text(task), message, whose == b"ours", int(lost))
-            for task, message, whose, lost in zip(parts, parts, parts, parts, strict=True)
+            Lapsed(text(task), message, whose == b"ours", int(lost), alone == b"alone")
+            for task, message, whose, lost, alone in zip(*[parts] * 5, strict=True)
         ]
 
     async def forward(self) -> tuple[int, float | None]:

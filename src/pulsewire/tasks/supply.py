@@ -20,10 +20,8 @@ from pulsewire.tasks.place import Attempt, QueuePlace
 from pulsewire.tasks.store import AT_ONCE, PAGE, Leaving, Taken, text
 from pulsewire.tasks.wire import decode_message
 
-SUSPICIOUS = 2
-"""A task whose server died so many times may be the reason, and is run alone."""
 DEFERRED_FOR = (1.0, 3.0)
-"""Seconds for which more of them wait, at random."""
+"""Seconds, at random, for which tasks wait that are to run alone while another one does."""
 LOOK_AGAIN = 1.0
 """Seconds between two looks at a queue that is paused."""
 
@@ -37,7 +35,7 @@ class Supply:
         self._order = Order(options.queues, strict=options.strict)
         self._attempts = attempts
         self._owner = crew.server
-        self._suspicious = max(min(SUSPICIOUS, options.max_lost - 1), 1)
+        self._suspicious = options.suspicious
         self._lease = options.lease
         self._clock = crew.clock
         self._stop = crew.taking.stop

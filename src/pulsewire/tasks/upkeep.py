@@ -104,8 +104,10 @@ class Upkeep:
             return Leaving(task.task_id, "shelve")
         now = self._clock.now()
         if task.is_ours:
-            if task.lost + 1 < self._options.max_lost:
-                return Leaving(task.task_id, "recover")
+            # A suspect that had not begun, or was not alone, is not taken for the reason.
+            count = 1 if task.lost < self._options.suspicious or task.was_alone else 0
+            if task.lost + count < self._options.max_lost:
+                return Leaving(task.task_id, "recover", number=count)
             packed = failed_message(message, WorkersLost(task.lost + 1), now, is_counted=False)
             return Leaving(task.task_id, "archive", packed)
         return self._judgement.failed(task.task_id, message, TaskLeaseLost(), now)

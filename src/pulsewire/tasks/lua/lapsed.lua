@@ -1,7 +1,7 @@
 -- Active tasks whose lease has lapsed (spec/asynq.md 3.4, ListLeaseExpired), at most 100, oldest first.
 -- KEYS  1 lease ZSET   2 active LIST; the tasks' HASHes are of the same slot
 -- ARGV  1 ms by which a lease of others must have lapsed   2 what the tasks' keys begin with
--- Returns  {id, message, "ours" or "others", how often its owner was lost, id, ...}
+-- Returns  {id, message, "ours" or "others", how often its owner was lost, "alone" if it ran alone or "", id, ...}
 -- Entries without a task are removed. Active tasks whose lease was lost get a new one, for the living to renew.
 local lease, active = KEYS[1], KEYS[2]
 local grace, prefix = tonumber(ARGV[1]), ARGV[2]
@@ -10,13 +10,15 @@ local grace, prefix = tonumber(ARGV[1]), ARGV[2]
 local reply = {}
 
 local function look_at(id, score)
-  local task = redis.pcall("HMGET", prefix .. id, "msg", LOST)
+  local task = redis.pcall("HMGET", prefix .. id, "msg", LOST, OWNER, ALONE)
   if not task[1] then
     redis.call("LREM", active, -1, id)
     redis.call("ZREM", lease, id)
     redis.call("DEL", prefix .. id)
   elseif is_ours(score) or score * 1000 + grace <= now_ms then
-    for _, word in ipairs({ id, task[1], is_ours(score) and "ours" or "others", task[2] or "0" }) do
+    local was_alone = task[3] and task[3] == task[4] and "alone" or ""
+    local whose = is_ours(score) and "ours" or "others"
+    for _, word in ipairs({ id, task[1], whose, task[2] or "0", was_alone }) do
       reply[#reply + 1] = word
     end
   end
@@ -27,7 +29,7 @@ for page = 0, 9 do -- leases of others that are still in their grace come among 
   for index = 1, #found, 2 do
     look_at(found[index], tonumber(found[index + 1]))
   end
-  if #found < 200 or #reply >= 400 then
+  if #found < 200 or #reply >= 500 then
     break
   end
 end

@@ -13,7 +13,7 @@
 --         archive   message     -
 --         back      -           -           to the front of the queue
 --         defer     -           after ms    it is tried later, with nothing forgotten
---         recover   -           -           as back, since its owner is lost; counted
+--         recover   -           1 or 0      as back, since its owner is lost; counted
 --         shelve    -           -           archive what cannot be read, as it is
 -- Returns  {word for each task}  "left"; "other": it has another owner; "gone": there is no such task;
 --          "held": its lease holds
@@ -71,7 +71,7 @@ end
 function go.complete(task, id, lock, message, keep)
   redis.call("ZADD", completed, now + tonumber(keep), id)
   move(task, id, "completed", message)
-  redis.call("HDEL", task, OWNER, LOST)
+  redis.call("HDEL", task, OWNER, LOST, ALONE)
   if lock ~= task then
     release(lock, id)
   end
@@ -80,12 +80,12 @@ end
 function go.again(task, id, _, message, after)
   redis.call("ZADD", retry, math.ceil((now_ms + tonumber(after)) / 1000), id)
   move(task, id, "retry", message)
-  redis.call("HDEL", task, OWNER, LOST)
+  redis.call("HDEL", task, OWNER, LOST, ALONE)
 end
 function go.defer(task, id, _, _, after)
   redis.call("ZADD", retry, math.ceil((now_ms + tonumber(after)) / 1000), id)
   redis.call("HSET", task, "state", "retry")
-  redis.call("HDEL", task, OWNER)
+  redis.call("HDEL", task, OWNER, ALONE)
 end
 function go.retry(task, id, lock, message, after)
   go.again(task, id, lock, message, after)
@@ -94,7 +94,7 @@ end
 function go.archive(task, id, _, message)
   redis.call("ZADD", archived, now, id)
   move(task, id, "archived", message)
-  redis.call("HDEL", task, OWNER, LOST)
+  redis.call("HDEL", task, OWNER, LOST, ALONE)
   trim(archived, string.sub(task, 1, prefix))
   failed = failed + 1
 end
@@ -102,11 +102,11 @@ go.shelve = go.archive
 function go.back(task, id)
   redis.call("RPUSH", pending, id)
   redis.call("HSET", task, "state", "pending", "pending_since", stamp())
-  redis.call("HDEL", task, OWNER)
+  redis.call("HDEL", task, OWNER, ALONE)
 end
-function go.recover(task, id)
+function go.recover(task, id, _, _, count)
   go.back(task, id)
-  redis.call("HINCRBY", task, LOST, 1)
+  redis.call("HINCRBY", task, LOST, count)
 end
 
 local words = {}

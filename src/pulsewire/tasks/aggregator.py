@@ -6,11 +6,13 @@ wrong in between gives them back to their group: at once if this server sees it,
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import uuid
 
 import anyio
 
+from pulsewire._core.loops import PASSING
 from pulsewire.errors import DecodeError, DuplicateTask, InvalidOption, TaskIdConflict
 from pulsewire.tasks.client import TaskClient
 from pulsewire.tasks.crew import Crew
@@ -22,6 +24,7 @@ from pulsewire.tasks.wire import NewTask, decode_message
 
 SET_LIFE = 120.0
 """Seconds that an aggregation may take (4.6)."""
+GOODBYE = 2.0
 LONGEST_PAUSE = 7.0
 
 
@@ -66,20 +69,25 @@ class Aggregation:
         )
         if gathered.outcome != "gathered":
             return False
+        done = False
         try:
             with anyio.fail_after(SET_LIFE - 10.0):
                 done = await self._bundle(place, group, set_id)
-        except Exception as error:
-            done = False
+        except (
+            Exception,
+            SystemExit,
+            KeyboardInterrupt,
+        ):  # as handlers, it must not end the process
             self._logger.exception(
-                "a group could not be aggregated",
-                extra={"queue": place.name, "group": group, "why": repr(error)},
+                "a group could not be aggregated", extra={"queue": place.name, "group": group}
             )
-        if not done:
-            await place.store.reclaim(group, set_id)
-            return False
-        self._hooks.tasks_aggregated(place.name, group, gathered.size)
-        return gathered.size == most
+        finally:
+            if not done:  # also when the server ends meanwhile
+                with anyio.move_on_after(GOODBYE, shield=True), contextlib.suppress(*PASSING):
+                    await place.store.reclaim(group, set_id)
+        if done:
+            self._hooks.tasks_aggregated(place.name, group, gathered.size)
+        return done and gathered.size == most
 
     async def _bundle(self, place: QueuePlace, group: str, set_id: str) -> bool:
         tasks = await self._members(place, group, set_id)

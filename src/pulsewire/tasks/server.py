@@ -158,7 +158,7 @@ class TaskServer:
             self._upkeep.recover_once,
             context,
         )
-        start(do_every, "reclaiming groups", 10.0, self._upkeep.reclaim_once, context)
+        start(do_at_once_and_every, "reclaiming groups", 10.0, self._upkeep.reclaim_once, context)
         start(
             do_every,
             "forgetting tasks",

@@ -118,6 +118,7 @@ class Settler:
             for start in range(0, len(attempts), AT_ONCE):
                 self._send_done(place, attempts[start : start + AT_ONCE])
         for place, ends in leaving.items():
+            ends.reverse()  # what goes back to the front comes again in the order in which it was taken
             for start in range(0, len(ends), AT_ONCE):
                 self._begin()
                 self._tasks.start_soon(self._leave, place, ends[start : start + AT_ONCE])

@@ -59,7 +59,9 @@ class Enqueuer:
 
     def forget(self, queue: str) -> None:
         """A queue was removed: register it again before its next task."""
-        self._queues.pop(queue, None)
+        known = self._queues.pop(queue, None)
+        if known is not None:
+            known.sign_off()
 
 
 class _Batch:

@@ -14,13 +14,15 @@ for index = 1, 2 do
   local fresh = {}
   for _, id in ipairs(ids) do
     local task = prefix .. id
-    local found = redis.pcall("HMGET", task, "msg", "group")
+    local found = redis.pcall("HMGET", task, "msg", "group", "pulsewire:group")
+    local group = found[2] or found[3]
     if not found[1] then
       redis.call("DEL", task) -- there is no message: it would stand in the way of its id for ever
-    elseif found[2] and found[2] ~= "" then
-      redis.call("ZADD", group_prefix .. found[2], now, id)
-      redis.call("SADD", groups, found[2])
-      redis.call("HSET", task, "state", "aggregating")
+    elseif group and group ~= "" then
+      redis.call("ZADD", group_prefix .. group, now, id)
+      redis.call("SADD", groups, group)
+      redis.call("HSET", task, "state", "aggregating", "group", group)
+      redis.call("HDEL", task, "pulsewire:group")
     else
       redis.call("HSET", task, "state", "pending", "pending_since", since)
       fresh[#fresh + 1] = id

@@ -24,7 +24,7 @@ function move.run(id)
         redis.call("HSET", task, "unique_key", lock)
       end
     end
-    redis.call("HDEL", task, "group")
+    redis.call("HDEL", task, "group", "pulsewire:group")
   end
   redis.call("HSET", task, "state", "pending", "pending_since", since)
   redis.call("HDEL", task, OWNER, LOST)

@@ -36,8 +36,10 @@ local function put(task, id, message, plan)
   if lock then
     fields[3], fields[4] = "unique_key", lock
   end
-  if plan.group then -- also for later: whoever forwards it finds the group by this field
-    fields[#fields + 1] = "group"
+  if plan.group then
+    -- For later the field is ours: Go's servers would forward it into a group that they do not register, so that nobody
+    -- looked at it again. So they run it by itself, as they do theirs.
+    fields[#fields + 1] = is_later and "pulsewire:group" or "group"
     fields[#fields + 1] = plan.name
   end
   local state

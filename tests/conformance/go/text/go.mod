@@ -1,0 +1,3 @@
+module pulsewire.test/text
+
+go 1.21

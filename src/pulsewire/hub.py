@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context
 from dataclasses import replace
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
+
+import anyio
 
 from pulsewire._core.checks import check_seconds
 from pulsewire._core.codecs import BYTES, TEXT, Codec
@@ -40,6 +43,7 @@ from pulsewire.streaming.keys import StreamKeys
 from pulsewire.streaming.retention import DEFAULT_MAX_LEN, StreamOptions
 from pulsewire.streaming.stream import Stream
 from pulsewire.streaming.wire import EntryFormat, Fields, PulseFormat
+from pulsewire.tasks.binding import connect_with
 from pulsewire.tasks.client import TaskClient
 from pulsewire.tasks.keys import TaskKeys
 from pulsewire.tasks.mux import Handler, Mux
@@ -53,7 +57,15 @@ from pulsewire.tasks.options import (
     ServerOptions,
 )
 from pulsewire.tasks.order import DEFAULT_QUEUE, check_queues
+from pulsewire.tasks.periodic import DEFAULT_SYNC, PeriodicTaskManager, Provider
 from pulsewire.tasks.retry import default_delay, is_charged
+from pulsewire.tasks.scheduler import (
+    DEFAULT_GRACE,
+    DEFAULT_HEARTBEAT,
+    PostEnqueue,
+    PreEnqueue,
+    Scheduler,
+)
 from pulsewire.tasks.server import TaskServer
 
 T = TypeVar("T")
@@ -99,10 +111,11 @@ class Hub:
             self._tasks = TaskClient(self._link, TaskKeys(self._space), self._hooks)
         return self._tasks
 
-    def _sign_off(self) -> None:
+    async def _sign_off(self) -> None:
         """Have the servers forget what only this hub needs."""
         if self._tasks is not None:
-            self._tasks.enqueuer.sign_off()
+            with anyio.CancelScope(shield=True):
+                await self._tasks.enqueuer.sign_off()
 
     async def ping(self) -> float:
         """Seconds of one round trip to a server."""
@@ -449,6 +462,93 @@ class Hub:
             logger=logger,
         )
 
+    def scheduler(
+        self,
+        *,
+        location: tzinfo = UTC,
+        heartbeat_interval: float = DEFAULT_HEARTBEAT,
+        misfire_grace: float = DEFAULT_GRACE,
+        pre_enqueue: PreEnqueue | None = None,
+        post_enqueue: PostEnqueue | None = None,
+        logger: logging.Logger | None = None,
+    ) -> Scheduler:
+        """What enqueues periodic tasks. Nothing is sent until it is entered with `async with`.
+
+        Run as many with equal entries as you like, in one program or several: each tick is enqueued once. Ticks that
+        were due while no scheduler ran are not made up for.
+
+        Args:
+            location: the zone whose local time is meant by specs that name none.
+            heartbeat_interval: seconds between two times that inspectors are shown the entries, and the server's clock
+                is asked for.
+            misfire_grace: seconds by which a tick may be enqueued too late, since the server could not be reached; at
+                most 12 hours. Later ones are dropped. (One that was under way when the connection broke may come later,
+                within `wait_for_server`.)
+            pre_enqueue: called with the task before each try, also if another scheduler turns out to have been quicker.
+            post_enqueue: called with the task as it was enqueued and None; or with None and the error if it was not.
+                Not called if another scheduler has enqueued it.
+            logger: default `pulsewire.tasks`.
+
+        Raises:
+            InvalidOption: something is impossible.
+        """
+        return Scheduler(
+            self._link,
+            self.tasks,
+            location=location,
+            heartbeat_interval=heartbeat_interval,
+            misfire_grace=misfire_grace,
+            pre_enqueue=pre_enqueue,
+            post_enqueue=post_enqueue,
+            hooks=self._hooks,
+            logger=logger or self._logger.getChild("tasks"),
+        )
+
+    def periodic_tasks(
+        self,
+        provider: Provider,
+        *,
+        sync_interval: float = DEFAULT_SYNC,
+        location: tzinfo = UTC,
+        heartbeat_interval: float = DEFAULT_HEARTBEAT,
+        misfire_grace: float = DEFAULT_GRACE,
+        pre_enqueue: PreEnqueue | None = None,
+        post_enqueue: PostEnqueue | None = None,
+        logger: logging.Logger | None = None,
+    ) -> PeriodicTaskManager:
+        """A scheduler whose entries come from elsewhere. Nothing is sent until it is entered with `async with`.
+
+        Args:
+            provider: gives an iterable of `PeriodicTask`, all that there shall be: a coroutine function, or a plain
+                one, which is called in a thread. An error when it is asked first comes out of `async with`; later ones
+                are logged, and the entries stay as they are.
+            sync_interval: seconds until it is asked again, give or take a fifth.
+            location: as `scheduler` has it, and so are the following ones.
+            heartbeat_interval: see there.
+            misfire_grace: see there.
+            pre_enqueue: see there.
+            post_enqueue: see there.
+            logger: see there.
+
+        Raises:
+            InvalidOption: something is impossible.
+        """
+        scheduler = self.scheduler(
+            location=location,
+            heartbeat_interval=heartbeat_interval,
+            misfire_grace=misfire_grace,
+            pre_enqueue=pre_enqueue,
+            post_enqueue=post_enqueue,
+            logger=logger,
+        )
+        return PeriodicTaskManager(
+            provider,
+            scheduler,
+            sync_interval=sync_interval,
+            hooks=self._hooks,
+            logger=logger or self._logger.getChild("tasks"),
+        )
+
 
 def connect(
     target: str | AnyClient | None = None,
@@ -509,4 +609,7 @@ async def _connected(
         try:
             yield hub
         finally:
-            hub._sign_off()  # noqa: SLF001  # its other half
+            await hub._sign_off()  # noqa: SLF001  # its other half
+
+
+connect_with(connect)

@@ -8,29 +8,63 @@ where we behave safer than Go on the same bytes.
 from __future__ import annotations
 
 from pulsewire.errors import Retry, RevokeTask, SkipRetry
+from pulsewire.tasks.app import App
 from pulsewire.tasks.client import TaskClient
+from pulsewire.tasks.functions import TaskFunction, TaskOptions
+from pulsewire.tasks.inspecting import (
+    DailyStats,
+    EnqueueEvent,
+    GroupInfo,
+    NodeInfo,
+    QueueInfo,
+    QueuePlacement,
+    SchedulerEntry,
+    ServerInfo,
+    WorkerInfo,
+)
+from pulsewire.tasks.inspector import Inspector
+from pulsewire.tasks.lifeline import hold_lifeline
 from pulsewire.tasks.mux import Mux
 from pulsewire.tasks.options import ServerOptions
 from pulsewire.tasks.retry import default_delay
 from pulsewire.tasks.semaphore import Semaphore
 from pulsewire.tasks.server import TaskServer
 from pulsewire.tasks.states import TaskState
+from pulsewire.tasks.supervisor import supervise
 from pulsewire.tasks.task import Task, current_task
 from pulsewire.tasks.wire import NewTask, TaskInfo
+from pulsewire.tasks.worker import Worker, WorkerOptions
 
 __all__ = [
+    "App",
+    "DailyStats",
+    "EnqueueEvent",
+    "GroupInfo",
+    "Inspector",
     "Mux",
     "NewTask",
+    "NodeInfo",
+    "QueueInfo",
+    "QueuePlacement",
     "Retry",
     "RevokeTask",
+    "SchedulerEntry",
     "Semaphore",
+    "ServerInfo",
     "ServerOptions",
     "SkipRetry",
     "Task",
     "TaskClient",
+    "TaskFunction",
     "TaskInfo",
+    "TaskOptions",
     "TaskServer",
     "TaskState",
+    "Worker",
+    "WorkerInfo",
+    "WorkerOptions",
     "current_task",
     "default_delay",
+    "hold_lifeline",
+    "supervise",
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from pulsewire.testing import ClusterGroup
 from tests.cli.programs import Programs
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -53,6 +54,27 @@ EXPECTED: dict[str, list[str]] = {
         r"100 requests here: 1 query",
         r"Ada there: still 1 query",
         r"Ada Lovelace there: 2 queries",
+    ],
+    "email_tasks": [
+        r"email:welcome is pending in queue critical",
+        r"it is enqueued already",
+        r"text:count is scheduled",
+        r"user 42: the mail server is busy",
+        r"user 42: welcome, ada@example\.com",
+        r"letters in it: 7",
+        r"archived: SkipRetry: 'nobody' is no address",
+    ],
+    "digest": [
+        *(
+            rf"digest:line for {user} is aggregating"
+            for user in ("ada", "grace", "ada", "ada", "grace")
+        ),
+        r"to ada: barbara likes your photo; edsger has followed you; grace has followed you",
+        r"to grace: ada has written; barbara has written",
+    ],
+    "daily_report": [
+        *(rf'report {number}: \{{"region": "eu"\}}' for number in (1, 2, 3)),
+        r"ticks that were enqueued twice: 0",
     ],
     "email_pool": [
         r"welcome to ada@example\.com",
@@ -103,7 +125,10 @@ IN_ANY_ORDER: dict[str, list[str]] = {
         "all images are done",
     ],
 }
-BY_THEMSELVES = {"tickets_publish", "tickets_consume", "tenant_pollers"}
+BY_THEMSELVES = {
+    *("tickets_publish", "tickets_consume", "tenant_pollers"),
+    *("cluster_client", "cluster_worker"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +218,47 @@ def test_the_article_runs_in_two_programs(url: str) -> None:
                 "tickets-consumer-group"
             ]
             client.flushall()
+    finally:
+        programs.close()
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+def test_the_article_on_redis_cluster_runs(topology: ClusterGroup) -> None:
+    """Three queues on their masters; client, worker, and the table of `queue ls --cluster` with the article's slots."""
+    programs = Programs({"PULSEWIRE_URL": topology.url})
+    try:
+        client = programs.script(EXAMPLES / "cluster_client.py")
+        assert client.wait_end() == 0, client.output
+        assert [line.partition(": ")[0] for line in client.lines] == [
+            "enqueued notifications:email to notifications",
+            "enqueued webhooks:sync to webhooks",
+            "enqueued images:resize to images",
+        ]
+        table = programs.pulsewire("queue", "ls", "--cluster")
+        assert table.wait_end() == 0, table.output
+        node = r"[0-9a-f]{40} 127\.0\.0\.1:\d+"
+        assert len(table.lines) == 4
+        for line, (queue, slot) in zip(
+            table.lines[1:],
+            [("images", 9450), ("notifications", 16340), ("webhooks", 4418)],
+            strict=True,
+        ):
+            assert re.fullmatch(rf"{queue} +{slot} +{node} master, {node} replica", line)
+        worker = programs.script(EXAMPLES / "cluster_worker.py")
+        worker.wait_line("Waiting for tasks")
+        for _ in range(3):
+            worker.wait_line("ing ")
+        worker.send(signal.SIGINT)
+        assert worker.wait_end() == 0, worker.output
+        assert sorted(worker.lines) == [
+            "Handling a webhook task: 123",
+            "Resizing the image: some/path/to/image",
+            "Sending an e-mail from 456 to 123",
+            "Stopped",
+            "Waiting for tasks",
+        ]
+        queues = programs.pulsewire("queue", "rm", "--force", "images", "notifications", "webhooks")
+        assert queues.wait_end() == 0, queues.output
     finally:
         programs.close()
 

@@ -6,17 +6,24 @@ All of it uses an embedded server of its own, as a newcomer's first command does
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from pulsewire.cli import render
 from pulsewire.cli.app import app
 from tests.cli.programs import Programs
 
 Invoke = Callable[..., Result]
+Command = Callable[..., Any]
+Screen = Callable[[int], StringIO]
 
 _numbers = itertools.count(1)
 
@@ -75,6 +82,33 @@ def invoke(environment: dict[str, str]) -> Invoke:
         )
 
     return run
+
+
+@pytest.fixture
+def cli(invoke: Invoke, namespace: str) -> Command:
+    """Runs a command in the namespace of the test; gives what it has printed, as JSON if that was asked for."""
+
+    def run(*arguments: str, exit_code: int = 0, stdin: str | None = None) -> Any:
+        result = invoke(*arguments, "--namespace", namespace, stdin=stdin)
+        assert result.exit_code == exit_code, result.output
+        return json.loads(result.stdout) if "--json" in arguments else result.output
+
+    return run
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """Makes the output a terminal of some width; gives what is printed there."""
+
+    def open_screen(width: int) -> StringIO:
+        shown = StringIO()
+        console = Console(
+            file=shown, force_terminal=True, width=width, color_system=None, highlight=False
+        )
+        monkeypatch.setattr(render, "out", console)
+        return shown
+
+    return open_screen
 
 
 @pytest.fixture

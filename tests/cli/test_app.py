@@ -50,7 +50,8 @@ def test_a_command_can_be_interrupted_while_it_waits_for_a_server(programs: Prog
 def test_help_names_every_command_and_hides_the_demos_own(invoke: Invoke) -> None:
     result = invoke("--help")
     assert result.exit_code == 0
-    for command in ("demo", "tickets", "stream", "map", "server", "ping"):
+    blocks = ("stream", "map", "pool", "queue", "task", "group", "cron")
+    for command in ("demo", "tickets", *blocks, "stats", "worker", "server", "ping"):
         assert f"\n  {command} " in result.stdout
     assert "demo-consumer" not in result.stdout
     assert "\x1b" not in result.stdout

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pulsewire.cli import render
+from tests.cli.conftest import Screen
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,7 @@ def test_sizes_come_in_the_unit_a_person_chooses(size: int | None, text: str) ->
         ),
         ({"a": 1}, "a=1"),
         ([1, None], "[1, null]"),
+        ({"\x1b[31mred": "\n"}, r"'\x1b[31mred'='\n'"),
     ],
 )
 def test_a_payload_is_one_harmless_line(payload: object, text: str) -> None:
@@ -71,6 +73,29 @@ def test_a_table_without_a_terminal_has_no_frame_and_is_not_wrapped(
     render.table(("name", "value"), [("x" * 150, "y" * 150)])
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"name{' ' * 148}value", f"{'x' * 150}  {'y' * 150}"]
+
+
+ROW = ("16725bbf-dcc9-4ccd-bf80-385f76048761", "x" * 60, "3", "0")
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_a_terminal_never_breaks_what_people_copy(screen: Screen, width: int) -> None:
+    shown = screen(width)
+    render.table(("id", "payload", "size", "idle"), [ROW], numbers=("size", "idle"), whole=("id",))
+    lines = shown.getvalue().splitlines()
+    assert any(ROW[0] in line for line in lines)
+    assert all(len(line) <= width for line in lines)
+
+
+def test_a_narrow_terminal_does_without_spare_columns_that_say_nothing(screen: Screen) -> None:
+    headings, rows = ("name", "idle", "busy"), [("x" * 30, "0", "0"), ("y", "-", "7")]
+    wide = screen(80)
+    render.table(headings, rows, spare=("idle", "busy"))
+    assert "idle" in wide.getvalue()
+    narrow = screen(40)
+    render.table(headings, rows, spare=("idle", "busy"))
+    assert "idle" not in narrow.getvalue()
+    assert "busy" in narrow.getvalue()
 
 
 def test_markup_in_a_name_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

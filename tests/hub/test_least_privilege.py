@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pytest
 
 import pulsewire
 from pulsewire.pool import Plan
+from pulsewire.tasks import Inspector, NewTask, Retry, SkipRetry, Task, TaskState
 from pulsewire.testing import ClusterGroup, ServerProcess, SingleServer, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "production.md"
 
 
 def recipe(what: str) -> list[str]:
-    """The rules of the page for streams, maps or pools, as it prints them."""
+    """The rules of the page for a block, as it prints them."""
     text = PAGE.read_text(encoding="utf-8")
     rights = re.search(f"for {what}: `([^`]*)`", text)
     cluster = re.search(r"On a cluster, `([^`]*)`", text)
@@ -137,8 +139,96 @@ async def use_pools(url: str) -> None:
             assert await client.jobs() == ()
 
 
-USES = {"streams": use_streams, "maps": use_maps, "pools": use_pools}
-CHANNELS: dict[str, list[str]] = {"streams": [], "maps": ["&shop:*"], "pools": ["&shop:*"]}
+class Handler:
+    """Counts what it runs; does what the type of a task says."""
+
+    def __init__(self) -> None:
+        self.runs: Counter[str] = Counter()
+
+    async def __call__(self, task: Task) -> None:
+        """Run a task."""
+        await task.write_result(b"42")
+        self.runs[task.type] += 1
+        if task.type == "fail" and not task.retried:
+            raise Retry(after=0.0)
+        if task.type == "give-up":
+            raise SkipRetry
+        if task.type == "long":
+            await anyio.sleep_forever()
+
+
+async def combine(group: str, tasks: list[Task]) -> NewTask:
+    """Make one task of a group."""
+    return NewTask(type=f"{len(tasks)} of {group}")
+
+
+async def use_tasks(url: str) -> None:
+    """Everything that clients, servers, schedulers and inspectors do."""
+    async with pulsewire.connect(url, namespace="shop") as hub:
+        client = hub.tasks
+        await client.enqueue("kept", b"x", unique=60.0, retention=60.0, task_id="kept")
+        await client.enqueue("later", b"x", process_in=0.5)
+        await client.enqueue("long", task_id="long")
+        new = [NewTask(type=name) for name in ("fail", "give-up", *["many"] * 200)]
+        assert not any(isinstance(one, Exception) for one in await client.enqueue_many(new))
+        for text in ("one", "two"):
+            await client.enqueue("line", text, group="ada", unique=60.0)
+        await run_tasks(hub)
+        for number in range(4):
+            await client.enqueue("idle", queue="low", process_in=60.0, task_id=f"{number}")
+        await inspect_tasks(client.inspector)
+
+
+async def run_tasks(hub: pulsewire.Hub) -> None:
+    """Run all that was enqueued, and something periodic."""
+    inspector, handler = hub.tasks.inspector, Handler()
+    scheduler = hub.scheduler(heartbeat_interval=0.2)
+    entry = scheduler.register("@every 1s", NewTask(type="tick"))
+    server = hub.task_server(
+        handler, aggregator=combine, group_max_size=2, forward_interval=0.1, janitor_interval=0.1
+    )
+
+    async def is_cancelled() -> bool:
+        await inspector.cancel("long")  # nobody hears it before the server has subscribed
+        return (await inspector.task("default", "long")).state is TaskState.RETRY
+
+    async def is_shown() -> bool:
+        return bool(await inspector.servers()) and bool(await inspector.scheduler_entries())
+
+    wanted = {"kept", "later", "fail", "give-up", "2 of ada", "tick"}
+    async with server, scheduler:
+        await wait_until(lambda: handler.runs["long"] > 0, what="the task to cancel runs")
+        await wait_until(is_cancelled, what="the server has heard that it shall cancel the task")
+        await wait_until(lambda: handler.runs.keys() >= wanted, what="all kinds of tasks have run")
+        await wait_until(lambda: handler.runs["many"] == 200, what="all tasks have run")
+        await wait_until(lambda: handler.runs["fail"] == 2, what="the failed one was tried again")
+        await wait_until(is_shown, what="the server and the periodic task are shown")
+        assert await inspector.enqueue_events(entry)
+
+
+async def inspect_tasks(inspector: Inspector) -> None:
+    """Look and intervene."""
+    info = await inspector.queue_info("default")
+    assert (info.completed, info.retry, info.archived, info.memory) == (1, 1, 1, None)
+    assert (await inspector.history("default", 2))[0].processed == info.processed
+    assert (await inspector.task("default", "kept")).result == b"42"
+    await inspector.pause("low")
+    await inspector.unpause("low")
+    await inspector.run_task("low", "0")
+    await inspector.archive_task("low", "1")
+    await inspector.delete_task("low", "2")
+    assert await inspector.archive_all("low", "scheduled") == 1
+    assert await inspector.run_all("low", "archived") == 2
+    assert len(await inspector.tasks("low", "pending")) == 3
+    with pytest.raises(pulsewire.PermissionDenied):
+        await inspector.redis_info()
+    for queue in await inspector.queues():
+        await inspector.remove_queue(queue, force=True)
+    assert await inspector.queues() == []
+
+
+USES = {"streams": use_streams, "maps": use_maps, "pools": use_pools, "tasks": use_tasks}
+CHANNELS: dict[str, list[str]] = {what: ["&shop:*"] for what in USES} | {"streams": []}
 
 
 @pytest.mark.parametrize("what", USES)

@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 import pulsewire
-from pulsewire.cli import describe, pool, render, server, stream, ticket_commands
+from pulsewire.cli import (
+    cron,
+    describe,
+    group,
+    pool,
+    queue,
+    render,
+    server,
+    stats,
+    stream,
+    task,
+    ticket_commands,
+    worker,
+)
 from pulsewire.cli import map as map_commands
 from pulsewire.cli.demo import command as demo_command
 from pulsewire.cli.options import AsJson, NamespaceOption, UrlOption
@@ -24,14 +37,20 @@ app = typer.Typer(
     rich_markup_mode="rich" if sys.stderr.isatty() and sys.stdout.isatty() else None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Event streams, replicated maps and worker pools for Python services that run on Redis or Valkey, "
-    "or on nothing: the server comes along.",
+    help="Event streams, replicated maps, worker pools and task queues for Python services that run on Redis or "
+    "Valkey, or on nothing: the server comes along.",
 )
 demo_command.register(app)
 app.add_typer(ticket_commands.app, name="tickets")
 app.add_typer(stream.app, name="stream")
 app.add_typer(map_commands.app, name="map")
 app.add_typer(pool.app, name="pool")
+app.add_typer(queue.app, name="queue")
+app.add_typer(task.app, name="task")
+app.add_typer(group.app, name="group")
+app.add_typer(cron.app, name="cron")
+stats.register(app)
+worker.register(app)
 app.add_typer(server.app, name="server")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pulsewire import errors
+from pulsewire.cli import task_places
 
 __all__ = ["FAILED", "USAGE", "Failure", "explain", "sole_error"]
 
@@ -30,7 +31,7 @@ _HINTS: tuple[tuple[type[errors.PulsewireError], str], ...] = (
     # Most special first: the first class that fits gives the hint.
     (
         errors.InvalidTarget,
-        "Give --url as redis://host:port/0, or leave it out to use the embedded server.",
+        "Give --url as redis://host:port/0 or redis+cluster://host:port, or leave it out for the embedded server.",
     ),
     (errors.ConfigurationError, "See --help for what the command accepts."),
     (
@@ -48,7 +49,7 @@ _HINTS: tuple[tuple[type[errors.PulsewireError], str], ...] = (
     (errors.StreamFull, "Look at who lags: `pulsewire stream info NAME`."),
     (
         errors.OutcomeUnknown,
-        "Look before you repeat it: `pulsewire stream tail NAME`, `pulsewire map get NAME`.",
+        "Look before you repeat it: `pulsewire stream tail NAME`, `map get NAME`, `task inspect ID`.",
     ),
     (errors.ValueConflict, "Look at what is there: `pulsewire map get NAME KEY`."),
     (errors.PoolFull, "Look at what waits: `pulsewire pool jobs POOL`, and at the workers."),
@@ -59,6 +60,18 @@ _HINTS: tuple[tuple[type[errors.PulsewireError], str], ...] = (
     (errors.NoWorkers, "`pulsewire pool workers POOL` shows who is there; start a node."),
     (errors.WorkerNotFound, "`pulsewire pool workers POOL` shows which there are."),
     (errors.PoolShutDown, "It can be used again once all its nodes have left."),
+    (errors.QueueNotFound, "`pulsewire queue ls` shows which there are."),
+    (errors.QueueNotEmpty, "--force deletes its tasks, too."),
+    (errors.QueueInUse, "Have servers take none of its tasks: `pulsewire queue pause QUEUE`."),
+    (errors.AlreadyPaused, "`pulsewire queue unpause QUEUE` ends the pause."),
+    (errors.NotPaused, "`pulsewire queue ls` shows which are."),
+    (errors.TaskNotFound, "`pulsewire task ls --queue QUEUE` shows which there are."),
+    (errors.TaskIdConflict, "Look at it: `pulsewire task inspect ID --queue QUEUE`."),
+    (errors.DuplicateTask, "Wait until that one is done, or until its lock ends."),
+    (errors.WrongState, "Look at it: `pulsewire task inspect ID`."),
+    (errors.EntryNotFound, "`pulsewire cron ls` shows which there are."),
+    (task_places.UnknownTask, "`pulsewire task ls` shows which there are."),
+    (task_places.SeveralQueues, "Name the queue with --queue."),
     (errors.PayloadTooLarge, "Store large content elsewhere and send a reference."),
     (errors.DecodeError, "If other programs write this stream, read it with --plain."),
 )

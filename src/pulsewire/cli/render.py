@@ -13,6 +13,7 @@ from pathlib import Path
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -43,6 +44,10 @@ err = Console(stderr=True, highlight=False)
 
 _KIBI = 1024
 _GAP = "  "
+_BETWEEN = 3
+"""Columns of a terminal between two of a framed table."""
+_NOTHING = ("0", "-", "")
+"""What a cell says that says nothing."""
 
 
 def is_terminal() -> bool:
@@ -100,7 +105,12 @@ def json_line(value: object) -> None:
 
 
 def table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    spare: Sequence[str] = (),
 ) -> None:
     """Print a table: framed on a terminal, aligned columns elsewhere.
 
@@ -108,19 +118,45 @@ def table(
         headings: The heading of each column.
         rows: The cells, as text.
         numbers: Headings of the columns that are aligned to the right.
+        whole: Headings of columns that a narrow terminal must not break, since people copy from them.
+        spare: Headings of columns that a narrow terminal does without where they say nothing.
     """
-    if is_terminal():
-        framed = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in headings:
-            framed.add_column(
-                heading, justify="right" if heading in numbers else "left", overflow="fold"
-            )
-        for row in rows:
-            framed.add_row(*(Text(cell) for cell in row))
-        out.print(framed)
+    if not is_terminal():
+        for line in columns(headings, rows, numbers=numbers):
+            say(line)
         return
-    for line in columns(headings, rows, numbers=numbers):
-        say(line)
+    if _width(headings, rows) > out.width:
+        headings, rows = _without_idle(headings, rows, spare)
+    framed = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        framed.add_column(
+            heading,
+            justify="right" if heading in numbers else "left",
+            overflow="fold",
+            no_wrap=heading in numbers or heading in whole,
+        )
+    for row in rows:
+        framed.add_row(*(Text(cell) for cell in row))
+    out.print(framed)
+
+
+def _width(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Columns of a terminal that a framed table wants."""
+    lines = [headings, *rows]
+    cells = [max(cell_len(line[column]) for line in lines) for column in range(len(headings))]
+    return sum(cells) + _BETWEEN * len(cells)
+
+
+def _without_idle(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """A table without those of its spare columns that say nothing in any row."""
+    kept = [
+        column
+        for column, heading in enumerate(headings)
+        if heading not in spare or any(row[column] not in _NOTHING for row in rows)
+    ]
+    return [headings[column] for column in kept], [[row[column] for column in kept] for row in rows]
 
 
 def columns(
@@ -185,7 +221,8 @@ def readable(payload: object) -> str:
     if isinstance(payload, str):
         return _one_line(payload)
     if isinstance(payload, Mapping):
-        return " ".join(f"{name}={_quoted(readable(value))}" for name, value in payload.items())
+        pairs = payload.items()
+        return " ".join(f"{readable(name)}={_quoted(readable(value))}" for name, value in pairs)
     return json.dumps(payload, default=_plain_value)
 
 

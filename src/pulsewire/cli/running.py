@@ -11,7 +11,7 @@ import importlib.util
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import anyio
 import anyio.abc
@@ -20,7 +20,7 @@ import typer
 from pulsewire.cli import failures, render, warning_lines
 from pulsewire.errors import PulsewireError
 
-__all__ = ["Signals", "run"]
+__all__ = ["Signals", "errors_told", "run"]
 
 _SIGNALLED = 128
 """Exit codes from here on name the signal that ended a command, as shells have it: 130 is Ctrl-C."""
@@ -72,19 +72,32 @@ class Signals:
 Command = Callable[[Signals], Awaitable[int | None]]
 
 
-def run(command: Command) -> None:
+def run(command: Command, *, has_log: bool = False) -> None:
     """Run a command to its end.
 
     Args:
         command: Given the signals to listen to. Returns its exit code; None is 0, or 128 and more after a signal.
+        has_log: The program writes a log, so that the library's warnings need not be shown besides.
 
     Raises:
         typer.Exit: With the exit code, when that is not 0.
     """
     options = {"use_uvloop": importlib.util.find_spec("uvloop") is not None}
+    with errors_told(), nullcontext() if has_log else warning_lines.shown():
+        exit_code = anyio.run(_run, command, backend_options=options)
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Show an error of the library as a line and a hint. Any other one is a defect, and shows where.
+
+    Raises:
+        typer.Exit: With the exit code that is meant for it.
+    """
     try:
-        with warning_lines.shown():
-            exit_code = anyio.run(_run, command, backend_options=options)
+        yield
     except (PulsewireError, BaseExceptionGroup) as raised:
         error = failures.sole_error(raised) if isinstance(raised, BaseExceptionGroup) else raised
         if not isinstance(error, PulsewireError):
@@ -92,8 +105,6 @@ def run(command: Command) -> None:
         failure = failures.explain(error)
         render.fail(failure.message, failure.hint)
         raise typer.Exit(failure.exit_code) from None
-    if exit_code:
-        raise typer.Exit(exit_code)
 
 
 async def _run(command: Command) -> int:

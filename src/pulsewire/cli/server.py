@@ -1,4 +1,7 @@
-"""`pulsewire server run|status|stop`: the embedded server that the programs of one user share."""
+"""`pulsewire server`: the embedded server that the programs of one user share, and the servers that run tasks.
+
+`run`, `status` and `stop` are about the first, `ls` is about the others: that is where asynq's users look for it.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,18 @@ import anyio
 import anyio.to_thread
 import typer
 
+import pulsewire
 from pulsewire import embedded
-from pulsewire.cli import render
+from pulsewire.cli import describe_tasks, render
 from pulsewire.cli.failures import FAILED
-from pulsewire.cli.options import AsJson
+from pulsewire.cli.options import AsJson, NamespaceOption, UrlOption
 from pulsewire.cli.running import Signals, run
 
 __all__ = ["app"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The embedded server: it starts by itself, and ends some seconds after its last user.",
+    help="The embedded Redis server: run it, see it, stop it. And `ls`: the servers that run tasks.",
 )
 
 HomeOption = Annotated[
@@ -95,6 +99,37 @@ def stop(
     async def command(_: Signals) -> None:
         stopped = await anyio.to_thread.run_sync(partial(embedded.stop, home, timeout=timeout))
         render.say("stopped" if stopped else "it did not run")
+
+    run(command)
+
+
+@app.command("list", hidden=True)
+@app.command("ls")
+def list_servers(
+    *,
+    tasks: Annotated[bool, typer.Option("--tasks", help="The tasks that they run, too.")] = False,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """List the task servers, ours and Go's: where they run, their state, how busy they are, their queues. Also `list`.
+
+    This is not about the embedded Redis server. A server whose process was killed is listed for 10 seconds more.
+    """
+
+    async def command(_: Signals) -> None:
+        async with pulsewire.connect(url, namespace=namespace) as hub:
+            found, now = await hub.tasks.inspector.servers(), await hub.time()
+        if as_json:
+            render.json_document([describe_tasks.server_as_data(server) for server in found])
+        elif not found:
+            render.say("no servers run tasks")
+        else:
+            describe_tasks.show_servers(found, now)
+            workers = [worker for server in found for worker in server.workers]
+            if tasks and workers:
+                render.say()
+                describe_tasks.show_workers(workers, now)
 
     run(command)
 

@@ -6,13 +6,13 @@ import sys
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-import anyio
 import typer
 
 import pulsewire
 from pulsewire.cli import describe, render
+from pulsewire.cli.asking import ask_each
 from pulsewire.cli.failures import FAILED
-from pulsewire.cli.options import AsJson, NamespaceOption, PlainStream, UrlOption
+from pulsewire.cli.options import AsJson, NamespaceOption, PlainStream, UrlOption, pairs
 from pulsewire.cli.running import Signals, run
 
 __all__ = ["app"]
@@ -20,9 +20,6 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Look at streams, read them, write to them.")
 
 Name = Annotated[str, typer.Argument(help="The stream.", metavar="NAME")]
-
-_ASKED_AT_ONCE = 20
-"""Streams whose state `ls` asks for at the same time."""
 
 
 @app.command("ls")
@@ -165,7 +162,7 @@ def add(
 ) -> None:
     """Add one event to a stream and print its id."""
     content = _content(event, payload, field, plain=plain)
-    headers = _pairs(header or [], "--header") or None
+    headers = pairs(header or [], "--header") or None
 
     async def command(_: Signals) -> int:
         async with pulsewire.connect(url, namespace=namespace) as hub:
@@ -230,17 +227,7 @@ def _stream(
 
 
 async def _infos(hub: pulsewire.Hub, names: list[str]) -> list[pulsewire.StreamInfo]:
-    found: dict[str, pulsewire.StreamInfo] = {}
-    limiter = anyio.CapacityLimiter(_ASKED_AT_ONCE)
-
-    async def ask(name: str) -> None:
-        async with limiter:
-            found[name] = await _stream(hub, name, plain=False).info()
-
-    async with anyio.create_task_group() as asking:
-        for name in names:
-            asking.start_soon(ask, name)
-    return [found[name] for name in sorted(found)]
+    return await ask_each(sorted(names), lambda name: _stream(hub, name, plain=False).info())
 
 
 def _row(info: pulsewire.StreamInfo) -> tuple[str, ...]:
@@ -262,22 +249,12 @@ def _content(
             raise typer.BadParameter(
                 "with --plain give fields only: --field NAME=VALUE", param_hint="--field"
             )
-        return _pairs(fields, "--field")
+        return pairs(fields, "--field")
     if fields:
         raise typer.BadParameter("fields are for --plain streams", param_hint="--field")
     if not event:
         raise typer.BadParameter("missing: the name of the event", param_hint="EVENT")
     return sys.stdin.buffer.read() if payload == "-" else payload.encode()
-
-
-def _pairs(texts: list[str], option: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
-        pairs[name] = value
-    return pairs
 
 
 def _ask_to_destroy(name: str) -> None:

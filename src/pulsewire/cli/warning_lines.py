@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from pulsewire.cli import render
 
-__all__ = ["shown"]
+__all__ = ["shown", "values_of"]
 
 _LOGGER = "pulsewire"
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -26,10 +26,15 @@ def shown() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def values_of(record: logging.LogRecord) -> str:
+    """Return the values that a record carries, to be put behind its message: ` (name=value, name=value)`."""
+    values = {name: value for name, value in vars(record).items() if name not in _ORDINARY}
+    given = ", ".join(f"{name}={value}" for name, value in values.items())
+    return f" ({given})" if given else ""
+
+
 class _Lines(logging.Handler):
     """Prints a record as one line, with the values it carries."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        values = {name: value for name, value in vars(record).items() if name not in _ORDINARY}
-        given = ", ".join(f"{name}={value}" for name, value in values.items())
-        render.warn(f"{record.getMessage()} ({given})" if given else record.getMessage())
+        render.warn(record.getMessage() + values_of(record))

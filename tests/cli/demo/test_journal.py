@@ -13,11 +13,20 @@ import pytest
 
 from pulsewire.cli.demo.journal import (
     Arrived,
+    Bundled,
+    Enqueued,
+    Fired,
     Handled,
+    JobBegan,
+    JobOver,
     JournalReader,
     JournalWriter,
+    Outcome,
     Published,
     Record,
+    Refused,
+    TaskBegan,
+    TaskOver,
 )
 
 HANDLED = Handled(event="1-0", ticket="7", consumer="c", started=1.5, ended=1.6, deliveries=2)
@@ -28,6 +37,14 @@ def test_every_kind_of_record_comes_back_as_it_was(tmp_path: Path) -> None:
         Arrived(pid=5, consumer="c"),
         Published(event="1-0", ticket="7", at=1.0),
         HANDLED,
+        JobBegan(job="a", token=1, at=2.0),
+        JobOver(job="a", token=1, at=3.0),
+        Enqueued(task="a", asked=1.0, at=1.1),
+        Refused(task="b", error="DuplicateTask", why="it is there"),
+        Fired(task="c", at=1.0),
+        TaskBegan(attempt=1, task="a", task_type="t", queue="low", retried=2, at=1.2),
+        TaskOver(attempt=1, outcome=Outcome.FAILED, result="", at=1.3),
+        Bundled(task="d", members=("e", "f")),
     ]
     path = tmp_path / "a.journal"
     with JournalWriter(path) as writer:

@@ -94,19 +94,6 @@ def test_without_a_kill_no_job_moves(programs: Programs) -> None:
     assert {row["end"] for row in nodes(demo.output).values()} == {"stopped"}
 
 
-def test_both_acts_are_played_and_both_must_hold(programs: Programs) -> None:
-    demo = programs.pulsewire(
-        *("demo", "--tickets", "60", "--work", "0.01", "--consumers", "2", "--ack-grace", "0.5"),
-        *("--jobs", "30", "--nodes", "2", "--worker-ttl", "1"),
-    )
-    assert demo.wait_end() == 0, demo.output
-    verdicts = [line for line in demo.lines if line.startswith("It holds: ")]
-    assert verdicts == [
-        "It holds: every ticket was handled, none was lost.",
-        "It holds: every job ran, at one node at a time, and none was lost.",
-    ]
-
-
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_interrupted_it_leaves_nothing_behind(
     programs: Programs, url: str, tmp_path: Path, number: signal.Signals, exit_code: int

@@ -26,7 +26,8 @@ input ends has lost its parent, kill -9 included, and ends by itself; the stream
 Who does what: `command.py` has the options and the hidden commands, `plan.py` the numbers; `stage.py` is what the demo
 stands on, `director.py` the course of events; `crew.py` holds the processes, `roles.py` what they do, `journal.py` what
 they write; `progress.py` knows where it stands, `view.py` shows it; `verdict.py` and `summary.py` say whether it holds.
-The second act, a worker pool, has the same rooms in `pool/`, and its own picture there.
+The second act, a worker pool, and the third one, task queues, have the same rooms in `pool/` and `tasks/`, and their
+own pictures there; `problems.py`, `rate.py`, `patience.py` and `folder.py` are for all of them.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,9 @@ from pulsewire.cli.demo.plan import Plan, PlanError
 from pulsewire.cli.demo.pool import role
 from pulsewire.cli.demo.pool import stage as pool_stage
 from pulsewire.cli.demo.pool.plan import PoolPlan
+from pulsewire.cli.demo.tasks import role as task_role
+from pulsewire.cli.demo.tasks import stage as task_stage
+from pulsewire.cli.demo.tasks.plan import TasksPlan
 from pulsewire.cli.options import NamespaceOption, UrlOption
 from pulsewire.cli.running import Signals, run
 
@@ -23,6 +27,7 @@ __all__ = ["register"]
 
 _DEFAULT = Plan()
 _POOL = PoolPlan()
+_TASKS = TasksPlan()
 
 
 class Act(StrEnum):
@@ -31,6 +36,7 @@ class Act(StrEnum):
     ALL = "all"
     TICKETS = "tickets"
     POOL = "pool"
+    TASKS = "tasks"
 
 
 JournalOption = Annotated[Path, typer.Option(help="Where to write what was done.")]
@@ -43,12 +49,15 @@ def register(app: typer.Typer) -> None:
     app.command(stage.PUBLISHER, hidden=True)(demo_publisher)
     app.command(stage.CONSUMER, hidden=True)(demo_consumer)
     app.command(pool_stage.NODE, hidden=True)(demo_node)
+    app.command(task_stage.CLIENT, hidden=True)(demo_task_client)
+    app.command(task_stage.SCHEDULER, hidden=True)(demo_task_scheduler)
+    app.command(task_stage.SERVER, hidden=True)(demo_task_server)
 
 
 def demo(
     *,
     act: Annotated[
-        Act, typer.Option(help="Tickets in a stream, jobs in a pool, or both.")
+        Act, typer.Option(help="Tickets in a stream, jobs in a pool, tasks in queues, or all.")
     ] = Act.ALL,
     tickets_: Annotated[
         int, typer.Option("--tickets", "-n", help="How many tickets.")
@@ -60,7 +69,7 @@ def demo(
         float, typer.Option(help="Seconds that handling a ticket takes.")
     ] = _DEFAULT.work,
     kill: Annotated[
-        bool, typer.Option("--kill/--no-kill", help="Kill one consumer, and one node, midway.")
+        bool, typer.Option("--kill/--no-kill", help="Kill one consumer, node and server midway.")
     ] = _DEFAULT.kill,
     kill_after: Annotated[
         float,
@@ -79,19 +88,30 @@ def demo(
         float,
         typer.Option(help="Seconds of silence after which others take over a node's jobs."),
     ] = _POOL.worker_ttl,
+    tasks: Annotated[int, typer.Option(help="How many tasks are enqueued.")] = _TASKS.tasks,
+    servers: Annotated[
+        int, typer.Option(help="How many server processes run them.")
+    ] = _TASKS.servers,
+    task_work: Annotated[
+        float, typer.Option(help="Seconds that running a task takes.")
+    ] = _TASKS.work,
+    lease: Annotated[
+        float,
+        typer.Option(help="Seconds of silence after which others run a server's tasks."),
+    ] = _TASKS.lease,
     seed: Annotated[
         int | None, typer.Option(help="Makes ticket numbers and the victims repeatable.")
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave stream and journals for a look.")
+        bool, typer.Option("--keep", help="Leave stream, queues and journals for a look.")
     ] = False,
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
-    """Tickets in a stream and jobs in a pool, between real processes; kill some, and prove that nothing was lost.
+    """Tickets in a stream, jobs in a pool, tasks in queues; kill some processes, and prove that nothing was lost.
 
-    Exits with 0 only if every ticket was handled, each one handled twice has a reason, and every job ran at one node at
-    a time.
+    Exits with 0 only if every ticket was handled, every job ran at one node at a time, every task has succeeded, and
+    whatever was done twice has a reason.
     """
     try:
         plan = Plan(
@@ -108,18 +128,31 @@ def demo(
         pool_plan = PoolPlan(
             jobs=jobs, nodes=nodes, kill=kill, worker_ttl=worker_ttl, seed=seed, keep=keep
         )
+        tasks_plan = TasksPlan(
+            tasks=tasks,
+            servers=servers,
+            work=task_work,
+            kill=kill,
+            lease=lease,
+            seed=seed,
+            keep=keep,
+        )
     except PlanError as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from None
 
     async def command(_: Signals) -> int:
         space, exit_codes = namespace or f"demo-{ULID()}", [0]
+        acts = {
+            Act.TICKETS: partial(stage.perform, plan),
+            Act.POOL: partial(pool_stage.perform, pool_plan),
+            Act.TASKS: partial(task_stage.perform, tasks_plan),
+        }
         try:
-            if act is not Act.POOL:
-                exit_codes.append(await stage.perform(plan, url, space))
-            if act is Act.ALL:
-                render.say()
-            if act is not Act.TICKETS:
-                exit_codes.append(await pool_stage.perform(pool_plan, url, space))
+            for one, perform in acts.items():
+                if act is Act.ALL and one is not Act.TICKETS:
+                    render.say()
+                if act in (Act.ALL, one):
+                    exit_codes.append(await perform(url, space))
         except DemoFailed as failed:
             render.fail(str(failed))
             return failures.FAILED
@@ -184,5 +217,55 @@ def demo_node(
 
     async def command(_: Signals) -> int:
         return await role.serve(journal, url=url, namespace=namespace, worker_ttl=worker_ttl)
+
+    run(command)
+
+
+def demo_task_client(
+    *,
+    journal: JournalOption,
+    tasks: Annotated[int, typer.Option()],
+    rate: Annotated[float, typer.Option()],
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Enqueue the demo's tasks. A process of the demo."""
+
+    async def command(_: Signals) -> int:
+        return await task_role.enqueue(
+            journal, url=url, namespace=namespace, tasks=tasks, rate=rate
+        )
+
+    run(command)
+
+
+def demo_task_scheduler(
+    *,
+    journal: JournalOption,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Enqueue the demo's periodic task. A process of the demo."""
+
+    async def command(signals: Signals) -> int:
+        return await task_role.schedule(journal, signals, url=url, namespace=namespace)
+
+    run(command)
+
+
+def demo_task_server(
+    *,
+    journal: JournalOption,
+    lease: Annotated[float, typer.Option()],
+    work: Annotated[float, typer.Option()],
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
+) -> None:
+    """Run the demo's tasks. A process of the demo."""
+
+    async def command(signals: Signals) -> int:
+        return await task_role.serve(
+            journal, signals, url=url, namespace=namespace, lease=lease, work=work
+        )
 
     run(command)

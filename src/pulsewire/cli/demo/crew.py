@@ -24,6 +24,8 @@ __all__ = ["Crew", "DemoFailed", "Member"]
 
 _END_WITHIN = 15.0
 """Seconds that a process asked to stop may take."""
+_PARTING = 3.0
+"""Seconds that it may take when the demo is broken off."""
 _SAID_LINES = 12
 """How much of a dead process's last words is shown."""
 
@@ -77,6 +79,10 @@ class Member:
         """Send SIGTERM: finish what you have, and end."""
         if self.exit_code is None:
             self._process.terminate()
+
+    async def wait_ended(self) -> None:
+        """Wait until it has ended, however."""
+        await self._process.wait()
 
     async def wait_stopped(self) -> None:
         """Wait until it has ended.
@@ -137,6 +143,14 @@ class Crew:
         with anyio.CancelScope(shield=True):
             for member in self._members:
                 await member.dismiss()
+
+    async def stop_all(self) -> None:
+        """Ask everybody to stop, and wait for a while: what does not end is ended by leaving the block."""
+        for member in self._members:
+            member.ask_to_stop()
+        with anyio.move_on_after(_PARTING, shield=True):
+            for member in self._members:
+                await member.wait_ended()
 
     async def hire(self, title: str, arguments: Sequence[str]) -> Member:
         """Start one process.

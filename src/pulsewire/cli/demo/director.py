@@ -15,6 +15,7 @@ import anyio
 import pulsewire
 from pulsewire.cli import tickets
 from pulsewire.cli.demo.crew import Crew, DemoFailed, Member
+from pulsewire.cli.demo.patience import Patience
 from pulsewire.cli.demo.plan import Plan
 from pulsewire.cli.demo.progress import ConsumerRow, Fate, Progress, Snapshot
 from pulsewire.cli.demo.verdict import Evidence, Verdict, judge
@@ -65,8 +66,7 @@ class Director:
         self._killed: int | None = None
         self._began = time.monotonic()
         self._asked_at = self._began
-        self._step: tuple[int, ...] = ()
-        self._stepped_at = self._began
+        self._patience = Patience(plan.patience)
 
     @property
     def elapsed(self) -> float:
@@ -144,13 +144,10 @@ class Director:
                 raise member.failure()
 
     def _check_progress(self) -> None:
-        step = self._progress.step
-        now = time.monotonic()
-        if step != self._step:
-            self._step, self._stepped_at = step, now
-        elif now - self._stepped_at > self._plan.patience:
+        if self._patience.is_over(self._progress.step):
             raise DemoFailed(
-                f"nothing went on for {self._plan.patience:.0f} s: published {step[0]:,}, "
+                f"nothing went on for {self._plan.patience:.0f} s: "
+                f"published {len(self._progress.published):,}, "
                 f"handled {self._progress.handled_events:,} of {self._plan.tickets:,}, "
                 f"pending {self._progress.pending}, not yet delivered {self._progress.lag}"
             )

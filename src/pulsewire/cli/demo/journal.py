@@ -8,6 +8,7 @@ time. Whether the content is right is for `verdict.py`.
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,22 +17,29 @@ import msgspec
 
 __all__ = [
     "Arrived",
+    "Bundled",
+    "Enqueued",
+    "Fired",
     "Handled",
     "JobBegan",
     "JobOver",
     "JournalReader",
     "JournalWriter",
+    "Outcome",
     "Published",
     "Record",
+    "Refused",
+    "TaskBegan",
+    "TaskOver",
 ]
 
 
 class Arrived(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A process is ready: the publisher is connected, the consumer has joined the group, or the node has its worker.
+    """A process is ready: it is connected, has joined its group, has its worker, or runs tasks.
 
     Attributes:
         pid: Its process id.
-        consumer: Its name in the group; empty for the publisher and for nodes.
+        consumer: Its name in the group; empty for all but consumers.
     """
 
     pid: int
@@ -88,7 +96,115 @@ class JobOver(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     at: float
 
 
-Record = Arrived | Published | Handled | JobBegan | JobOver
+class Enqueued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The server has a task. Written by the client when the call returned.
+
+    Attributes:
+        task: Its id.
+        asked: When the call began, in seconds of the machine's monotonic clock, which all its processes share.
+        at: When it returned, likewise.
+    """
+
+    task: str
+    asked: float
+    at: float
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The server has not taken a task. Written by the client when the call returned.
+
+    Attributes:
+        task: The id that it would have had.
+        error: The class of the error.
+        why: What the error says.
+    """
+
+    task: str
+    error: str
+    why: str
+
+
+class Fired(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The server has the task of a tick. Written by the scheduler that enqueued it, when the call returned.
+
+    Attributes:
+        task: Its id.
+        at: When the server took it, in seconds of the server's clock.
+    """
+
+    task: str
+    at: float
+
+
+class Outcome(StrEnum):
+    """How an attempt to run a task ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class TaskBegan(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A server runs a task. Written before the handler does anything.
+
+    Attributes:
+        attempt: Number of the attempt, unique in its process.
+        task: The task's id.
+        task_type: What kind of work it is.
+        queue: Where it waited.
+        retried: How often it has failed before, as Redis says.
+        at: When, in seconds of the machine's monotonic clock.
+    """
+
+    attempt: int
+    task: str
+    task_type: str
+    queue: str
+    retried: int
+    at: float
+
+
+class TaskOver(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An attempt is over. Written when the handler does nothing more, and before Redis is told.
+
+    Attributes:
+        attempt: Which one.
+        outcome: How it ended.
+        result: What the handler asked to be kept.
+        at: When, in seconds of the machine's monotonic clock.
+    """
+
+    attempt: int
+    outcome: Outcome
+    result: str
+    at: float
+
+
+class Bundled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A server makes one task of the members of a group. Written before the server's reply is known.
+
+    Attributes:
+        task: The id of the new task.
+        members: The ids of those that it stands for.
+    """
+
+    task: str
+    members: tuple[str, ...]
+
+
+Record = (
+    Arrived
+    | Published
+    | Handled
+    | JobBegan
+    | JobOver
+    | Enqueued
+    | Refused
+    | Fired
+    | TaskBegan
+    | TaskOver
+    | Bundled
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)

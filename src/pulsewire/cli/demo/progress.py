@@ -5,17 +5,14 @@ Pure: `director.py` feeds it, `view.py` shows what `snapshot` returns.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from pulsewire.cli.demo.journal import Arrived, Handled, Published, Record
+from pulsewire.cli.demo.rate import Rate
 
 __all__ = ["ConsumerRow", "Fate", "Progress", "Snapshot"]
-
-_RATE_SECONDS = 5.0
-"""The rate shown is the mean of this long."""
 
 
 class Fate(Enum):
@@ -94,7 +91,7 @@ class Progress:
         self._consumers: dict[int, _Consumer] = {}
         self._events: set[str] = set()
         self._news: list[str] = []
-        self._history: deque[tuple[float, int]] = deque()
+        self._rate = Rate()
 
     @property
     def handled(self) -> list[Handled]:
@@ -176,7 +173,7 @@ class Progress:
             handled=len(self._events),
             pending=self.pending,
             lag=self.lag,
-            rate=self._rate(elapsed),
+            rate=self._rate.at(elapsed, len(self._events)),
             elapsed=elapsed,
             consumers=self.rows(),
             news=tuple(self._news),
@@ -194,10 +191,3 @@ class Progress:
             )
             for consumer in self._consumers.values()
         )
-
-    def _rate(self, elapsed: float) -> float:
-        self._history.append((elapsed, len(self._events)))
-        while len(self._history) > 2 and self._history[0][0] < elapsed - _RATE_SECONDS:
-            self._history.popleft()
-        (then, before), (now, count) = self._history[0], self._history[-1]
-        return (count - before) / (now - then) if now > then else 0.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from pulsewire.cli import describe, failures, render, tickets
 from pulsewire.cli.demo import summary
 from pulsewire.cli.demo.crew import Crew, DemoFailed
 from pulsewire.cli.demo.director import Director
+from pulsewire.cli.demo.folder import journal_folder
 from pulsewire.cli.demo.plan import Plan
 from pulsewire.cli.demo.view import View, picture, plain_line
 from pulsewire.cli.options import URL_VARIABLE
@@ -73,16 +72,13 @@ async def perform(plan: Plan, url: str | None, namespace: str) -> int:
 @asynccontextmanager
 async def _tidied(plan: Plan, stream: pulsewire.Stream[Any], namespace: str) -> AsyncIterator[Path]:
     """Give a folder for the journals; afterwards remove it and the stream, unless they shall be kept."""
-    folder = Path(tempfile.mkdtemp(prefix="pulsewire-demo-"))
     try:
-        yield folder
+        with journal_folder(keep=plan.keep) as folder:
+            yield folder
     finally:
         if plan.keep:
-            render.say(
-                f"kept: stream {stream.name!r} in namespace {namespace!r}, journals in {folder}"
-            )
+            render.say(f"kept: stream {stream.name!r} in namespace {namespace!r}")
         else:
-            shutil.rmtree(folder, ignore_errors=True)
             with anyio.move_on_after(_TIDY_WITHIN, shield=True):
                 await stream.destroy()
 

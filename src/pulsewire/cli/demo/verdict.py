@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pulsewire.cli.demo.journal import Handled, Published
+from pulsewire.cli.demo.problems import problems
 
 __all__ = ["Evidence", "Reason", "Repeat", "Verdict", "judge"]
-
-_EXAMPLES = 5
-"""How many culprits a problem names."""
 
 
 class Reason(Enum):
@@ -166,17 +164,9 @@ def _problems(evidence: Evidence, accounts: _Accounts) -> Iterable[str]:
             repeat.event for repeat in accounts.repeats if repeat.reason is Reason.UNEXPLAINED
         ),
     }
-    for what, events in culprits.items():
-        yield from _found(what, events)
+    yield from problems("events", culprits)
     if evidence.pending:
         yield f"{evidence.pending:,} events are still pending in the group"
-
-
-def _found(what: str, culprits: Iterable[str]) -> Iterable[str]:
-    found = list(culprits)
-    if found:
-        more = f", and {len(found) - _EXAMPLES:,} more" if len(found) > _EXAMPLES else ""
-        yield f"{len(found):,} events {what}: {', '.join(found[:_EXAMPLES])}{more}"
 
 
 def _reason(records: Sequence[Handled], killed: frozenset[str]) -> Reason:

@@ -15,6 +15,7 @@ import anyio.abc
 import pulsewire
 from pulsewire.cli import failures
 from pulsewire.cli.demo.crew import Crew, DemoFailed, Member
+from pulsewire.cli.demo.patience import Patience
 from pulsewire.cli.demo.pool.plan import PoolPlan
 from pulsewire.cli.demo.pool.progress import NodeRow, PoolProgress, PoolSnapshot
 from pulsewire.cli.demo.pool.role import POOL
@@ -58,8 +59,7 @@ class PoolDirector:
         self._owners: dict[str, str] = {}
         self._asked_at = 0.0
         self._began = time.monotonic()
-        self._step: tuple[int, ...] = ()
-        self._stepped_at = self._began
+        self._patience = Patience(plan.patience)
 
     @property
     def elapsed(self) -> float:
@@ -150,10 +150,7 @@ class PoolDirector:
                 raise member.failure()
 
     def _check_progress(self) -> None:
-        step, now = self._progress.step, time.monotonic()
-        if step != self._step:
-            self._step, self._stepped_at = step, now
-        elif now - self._stepped_at > self._plan.patience:
+        if self._patience.is_over(self._progress.step):
             shown = self._progress.snapshot(self.elapsed)
             raise DemoFailed(
                 f"nothing went on for {self._plan.patience:.0f} s: started {shown.started:,}, "

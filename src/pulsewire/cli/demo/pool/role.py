@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 
 import pulsewire
 from pulsewire.cli.demo.journal import Arrived, JobBegan, JobOver, JournalWriter
-from pulsewire.cli.demo.roles import while_parent_lives
+from pulsewire.cli.demo.roles import wait_first, while_parent_lives
 from pulsewire.pool import Job
 
 __all__ = ["POOL", "serve"]
@@ -35,24 +34,12 @@ async def serve(journal: Path, *, url: str | None, namespace: str, worker_ttl: f
             ):
                 await node.add_worker(_Watcher(journaling).run)
                 journaling.write(Arrived(pid=os.getpid()))
-                await _wait_first(node.wait_shutdown, parent_is_gone.wait)
+                await wait_first(node.wait_shutdown, parent_is_gone.wait)
                 if not node.is_shut_down:  # nobody else would end the jobs
                     await node.shutdown()
 
     await while_parent_lives(work, parent_is_gone.set)
     return 0
-
-
-async def _wait_first(*waits: Callable[[], Awaitable[object]]) -> None:
-    """Return when the first of these returns."""
-    async with anyio.create_task_group() as waiting:
-
-        async def wait(one: Callable[[], Awaitable[object]]) -> None:
-            await one()
-            waiting.cancel_scope.cancel()
-
-        for one in waits:
-            waiting.start_soon(wait, one)
 
 
 class _Watcher:

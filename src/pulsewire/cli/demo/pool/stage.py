@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ import anyio
 import pulsewire
 from pulsewire.cli import describe, failures, render
 from pulsewire.cli.demo.crew import Crew, DemoFailed
+from pulsewire.cli.demo.folder import journal_folder
 from pulsewire.cli.demo.pool import summary
 from pulsewire.cli.demo.pool.director import PoolDirector
 from pulsewire.cli.demo.pool.plan import PoolPlan
@@ -61,14 +60,10 @@ async def perform(plan: PoolPlan, url: str | None, namespace: str) -> int:
 @asynccontextmanager
 async def _tidied(plan: PoolPlan, hub: pulsewire.Hub) -> AsyncIterator[Path]:
     """Give a folder for the journals; afterwards remove it, unless it shall be kept, and what is left of the pool."""
-    folder = Path(tempfile.mkdtemp(prefix="pulsewire-demo-"))
     try:
-        yield folder
+        with journal_folder(keep=plan.keep) as folder:
+            yield folder
     finally:
-        if plan.keep:
-            render.say(f"kept: journals in {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
         with anyio.move_on_after(plan.worker_ttl + _TIDY_MARGIN, shield=True):
             if POOL in await hub.pools():
                 async with hub.node(POOL, client_only=True) as client:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pulsewire.cli.demo.pool.progress import Run
+from pulsewire.cli.demo.problems import problems
 
 __all__ = ["PoolEvidence", "PoolVerdict", "judge_pool"]
-
-_EXAMPLES = 5
-"""How many culprits a problem names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +145,4 @@ def _problems(
         "were not stopped by the shutdown": (job for job, run in last.items() if run.ended is None),
         "are left in the pool after its shutdown": evidence.left,
     }
-    for what, jobs in culprits.items():
-        found = list(jobs)
-        if found:
-            more = f", and {len(found) - _EXAMPLES:,} more" if len(found) > _EXAMPLES else ""
-            yield f"{len(found):,} jobs {what}: {', '.join(found[:_EXAMPLES])}{more}"
+    yield from problems("jobs", culprits)

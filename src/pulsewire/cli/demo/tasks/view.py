@@ -1,0 +1,120 @@
+"""How the running third act looks: bars and tables, or one plain line. What it shows is a `TasksSnapshot`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pulsewire.cli.demo.progress import Fate
+from pulsewire.cli.demo.screen import BAR_WIDTH, bar, percent
+from pulsewire.cli.demo.tasks.progress import QueueCounts, ServerRow, TasksSnapshot
+from pulsewire.cli.demo.view import STYLES
+
+__all__ = ["picture", "plain_line"]
+
+_HEADINGS = ("queue", "weight", "", "succeeded", "/s")
+_STATES = ("pending", "active", "scheduled", "retry", "in groups", "kept")
+_SHOWN_TYPES = 3
+"""How many types of tasks a server's row names."""
+
+
+def picture(snapshot: TasksSnapshot) -> RenderableType:
+    """Return the live view of a terminal."""
+    news = Text("\n".join(snapshot.news), style="yellow")
+    return Group(
+        _bars(snapshot), Text(), _queues(snapshot), Text(), _servers(snapshot), Text(), news
+    )
+
+
+def plain_line(snapshot: TasksSnapshot) -> str:
+    """Return the state as one line."""
+    working = sum(row.fate is Fate.WORKING for row in snapshot.servers)
+    waiting = "  ".join(f"{row.name} {row.counts.pending:,}" for row in snapshot.queues)
+    retry = sum(row.counts.retry for row in snapshot.queues)
+    return (
+        f"{snapshot.elapsed:5.1f} s  enqueued {snapshot.enqueued:,}/{snapshot.wanted:,}"
+        f"  succeeded {snapshot.succeeded:,}/{snapshot.wanted:,}"
+        f" ({percent(snapshot.succeeded, snapshot.wanted)})  {snapshot.rate:.0f}/s"
+        f"  pending: {waiting}  retry {retry:,}  servers {working}"
+    )
+
+
+def _bars(snapshot: TasksSnapshot) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for title, done in (("enqueued", snapshot.enqueued), ("succeeded", snapshot.succeeded)):
+        grid.add_row(
+            title,
+            bar(done, snapshot.wanted, BAR_WIDTH),
+            f"{done:,}/{snapshot.wanted:,}",
+            percent(done, snapshot.wanted),
+        )
+    facts = Table.grid(padding=(0, 3))
+    facts.add_row(
+        f"{snapshot.rate:.0f} tasks/s",
+        f"failed attempts {snapshot.failures:,}",
+        f"refused {snapshot.refused:,}",
+        f"ticks {snapshot.ticks:,}",
+        f"{snapshot.elapsed:.1f} s",
+    )
+    whole = Table.grid()
+    whole.add_row(grid)
+    whole.add_row(facts)
+    return whole
+
+
+def _queues(snapshot: TasksSnapshot) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+    for heading in (*_HEADINGS, *_STATES):
+        table.add_column(heading, justify="left" if heading in ("queue", "") else "right")
+    for row in snapshot.queues:
+        table.add_row(
+            row.name,
+            str(row.weight),
+            bar(row.succeeded, max(row.wanted, 1), BAR_WIDTH // 4),
+            f"{row.succeeded:,}/{row.wanted:,}",
+            f"{row.rate:.0f}",
+            *(f"{count:,}" for count in _counts(row.counts)),
+        )
+    return table
+
+
+def _counts(counts: QueueCounts) -> tuple[int, ...]:
+    return (
+        counts.pending,
+        counts.active,
+        counts.scheduled,
+        counts.retry,
+        counts.aggregating,
+        counts.completed,
+    )
+
+
+def _servers(snapshot: TasksSnapshot) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for _ in range(6):
+        table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    most = max((row.running for row in snapshot.servers), default=0)
+    for row in snapshot.servers:
+        table.add_row(
+            f"server {row.number}",
+            Text(f"pid {row.pid}", style="dim"),
+            Text(row.fate.value, style=STYLES[row.fate]),
+            bar(row.running, max(most, 1), BAR_WIDTH // 4),
+            Text(f"{row.running:,}", justify="right"),
+            Text(f"{row.succeeded:,} done", justify="right"),
+            Text.assemble((_again(row), "yellow"), _types(row.shown)),
+        )
+    return table
+
+
+def _again(row: ServerRow) -> str:
+    return f"{row.again:,} of the killed one  " if row.again else ""
+
+
+def _types(shown: Mapping[str, int]) -> str:
+    largest = sorted(shown.items(), key=lambda pair: (-pair[1], pair[0]))[:_SHOWN_TYPES]
+    return ", ".join(f"{count} {task_type}" for task_type, count in largest)

@@ -6,9 +6,12 @@ program) in turn: A B C, A B C, ... so that a slow minute of the machine hits al
 contender is a process of its own; beside its rate stands the CPU that it and the server spent on
 one operation, which is the steadier figure.
 
-* `plan` has the words (path, contender, target), `streams`, `maps` and `pools` the paths;
-* `server` is the private server, `contender_process` one running contender, `session` the rounds,
-  `pool_rounds` those of pools, `clocks` the counters around them;
+* `plan` has the words (path, contender, target), `streams`, `maps`, `pools` and `tasks` the paths;
+* `server` is the private server, `contender_process` one running contender, `worker_process` one
+  worker of a task library, `session` the rounds, `pool_rounds` and `task_rounds` those of pools and
+  tasks, `clocks` the counters around them;
+* `golang` builds the Go programs, `peers` sets up the Python libraries that are compared with, each
+  in an environment of its own, `task_programs` says how their workers are started;
 * `results` turns samples into medians and verdicts, `report` and `markdown` print them;
 * `contenders/` and `go/` are the programs that are measured.
 

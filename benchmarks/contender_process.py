@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from select import select
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 from benchmarks.golang import GoPeer
+from benchmarks.peers import PythonPeer
 from benchmarks.plan import Program
 
 START_SECONDS: Final = 30.0
@@ -50,16 +51,20 @@ class Outcome:
 class ContenderProcess:
     """A contender; leaving its `with` block ends the process, whatever it is doing."""
 
-    def __init__(self, program: list[str], arguments: list[str]) -> None:
+    def __init__(
+        self,
+        program: list[str],
+        arguments: list[str],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._unread = b""
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             [*program, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**environment_with_root(), **(environment or {})},
         )
 
     def __enter__(self) -> Self:
@@ -128,16 +133,28 @@ class ContenderProcess:
         return found
 
     def _last_words(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        # An exception group ends with frames of ASCII art; the last line with words says most.
-        said = [line.strip(" |+-") for line in lines]
-        return next((line for line in reversed(said) if line), "it ended without a word")
+        return last_words(self._errors)
 
 
-def command_of(program: Program, go: Mapping[Program, GoPeer]) -> list[str]:
-    """How a program is started."""
-    if peer := go.get(program):
+def environment_with_root() -> dict[str, str]:
+    """Our own environment, in which the programs of this folder can be imported."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def last_words(errors: IO[bytes]) -> str:
+    """The last line with words that a process has written."""
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    # An exception group ends with frames of ASCII art.
+    said = [line.strip(" |+-") for line in lines]
+    return next((line for line in reversed(said) if line), "it ended without a word")
+
+
+def command_of(program: Program, peers: Mapping[Program, GoPeer | PythonPeer]) -> list[str]:
+    """How a program of streams, maps or pools is started."""
+    peer = peers.get(program)
+    if isinstance(peer, GoPeer):
         if peer.binary is None:
             raise ContenderFailed(peer.missing)
         return [str(peer.binary)]

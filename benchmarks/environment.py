@@ -5,28 +5,26 @@ from __future__ import annotations
 import os
 import platform
 import sysconfig
-from collections.abc import Mapping
 from importlib import metadata
 from typing import Final
 
-from benchmarks.golang import GoPeer
-from benchmarks.plan import Program
 from benchmarks.server import Server
+from benchmarks.task_programs import Peers
 
 PACKAGES: Final = ("pulsewire", "redis", "hiredis", "uvloop", "anyio")
 
 
-def describe(server: Server, go: Mapping[Program, GoPeer]) -> dict[str, str]:
+def describe(server: Server, peers: Peers) -> dict[str, str]:
     """Everything a reader needs to compare the figures with others."""
     found = {
         "server": f"{server.version}, TCP on loopback, no persistence",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "Python build": python_build(),
-        "event loop": "uvloop for every Python contender",
+        "event loop": "uvloop for every Python contender; a peer's worker has what its command chooses",
     }
     for package in PACKAGES:
         found[package] = package_version(package)
-    for program, peer in go.items():
+    for program, peer in peers.items():
         found[program] = peer.versions or f"left out: {peer.missing}"
     found["machine"] = f"{platform.system()} {platform.machine()}, {cores()}"
     return found

@@ -2,7 +2,8 @@
 
 Two programs come from `go/`: *Go* needs nothing but go-redis; *Go Pulse* is the same with the map and pool roles of
 `go/rmap.go` and `go/pool.go`, which import Go Pulse itself. That one is built against a checkout which the user names
-in `PULSEWIRE_GO_PULSE`; nothing of Go Pulse is in this repository.
+in `PULSEWIRE_GO_PULSE`; nothing of Go Pulse is in this repository. *Go asynq* comes from `go/tasks`, a module of its
+own that requires asynq.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from typing import Final
 from benchmarks.plan import Program
 
 SOURCE: Final = Path(__file__).parent / "go"
+ASYNQ_SOURCE: Final = SOURCE / "tasks"
 BUILD_SECONDS: Final = 300
 PULSE_VARIABLE: Final = "PULSEWIRE_GO_PULSE"
 PULSE_MODULE: Final = "goa.design/pulse"
@@ -38,30 +40,42 @@ class _CannotBuild(Exception):
     """The text says why."""
 
 
-def build(cache: Path) -> Mapping[Program, GoPeer]:
-    """The Go peers' programs."""
+def build(cache: Path, wanted: Collection[Program]) -> Mapping[Program, GoPeer]:
+    """The Go programs among the wanted ones."""
+    builders = {Program.GO: _peer, Program.GO_PULSE: _pulse_peer, Program.ASYNQ: _asynq_peer}
+    chosen = {program: builder for program, builder in builders.items() if program in wanted}
     go = shutil.which("go")
     if go is None:
-        none = GoPeer(None, "", "Go is not installed")
-        return {Program.GO: none, Program.GO_PULSE: none}
+        return dict.fromkeys(chosen, GoPeer(None, "", "Go is not installed"))
     cache.mkdir(parents=True, exist_ok=True)
-    return {
-        Program.GO: _peer(go, cache.absolute()),
-        Program.GO_PULSE: _pulse_peer(go, cache.absolute()),
-    }
+    return {program: builder(go, cache.absolute()) for program, builder in chosen.items()}
 
 
 def _peer(go: str, cache: Path) -> GoPeer:
-    """The peer that stands in for Go Pulse, built when its source is newer than what the cache holds."""
-    binary = cache / "go-peer"
-    newest = max(path.stat().st_mtime for path in SOURCE.iterdir())
+    """The peer that stands in for Go Pulse."""
+    versions = f"{go_version(go)}, go-redis {client_version()}"
+    return _built(go, SOURCE, cache / "go-peer", versions)
+
+
+def _asynq_peer(go: str, cache: Path) -> GoPeer:
+    """The peer that is asynq."""
+    module = ASYNQ_SOURCE / "go.mod"
+    found = re.search(r"hibiken/asynq v(\S+)", module.read_text())
+    version = found[1] if found else "unknown"
+    versions = f"{version}, {go_version(go)}, go-redis {client_version(module)}"
+    return _built(go, ASYNQ_SOURCE, cache / "go-asynq-peer", versions)
+
+
+def _built(go: str, source: Path, binary: Path, versions: str) -> GoPeer:
+    """A peer that is built when its source is newer than what the cache holds."""
+    newest = max(path.stat().st_mtime for path in source.iterdir())
     if not binary.exists() or binary.stat().st_mtime < newest:
         try:
-            _run([go, "build", "-o", str(binary), "."], f"-mod=readonly {NO_STAMP}")
+            _run([go, "build", "-o", str(binary), "."], f"-mod=readonly {NO_STAMP}", source)
         except _CannotBuild as reason:
             return GoPeer(None, "", str(reason))
         os.utime(binary)
-    return GoPeer(binary, f"{go_version(go)}, go-redis {client_version()}")
+    return GoPeer(binary, versions)
 
 
 def _pulse_peer(go: str, cache: Path) -> GoPeer:
@@ -86,13 +100,13 @@ def _pulse_peer(go: str, cache: Path) -> GoPeer:
     return GoPeer(binary, versions)
 
 
-def _run(command: list[str], flags: str = "") -> None:
+def _run(command: list[str], flags: str = "", source: Path = SOURCE) -> None:
     environment = {**os.environ, "GOFLAGS": flags}
     words = command[1]
     try:
         done = subprocess.run(
             command,
-            cwd=SOURCE,
+            cwd=source,
             env=environment,
             capture_output=True,
             text=True,

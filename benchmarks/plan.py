@@ -1,6 +1,6 @@
 """The words of a benchmark: path, contender, target, form.
 
-A block (streams, maps, pools, later tasks) describes its paths with these; `session` runs them and
+A block (streams, maps, pools, tasks) describes its paths with these; `session` runs them and
 `results` judges them. Nothing here touches a server or a process.
 """
 
@@ -22,6 +22,15 @@ class Program(StrEnum):
     PROBE = "bare probe"
     GO = "Go"
     GO_PULSE = "Go Pulse"
+    ASYNQ = "Go asynq"
+    ARQ = "arq"
+    CELERY = "Celery"
+    DRAMATIQ = "Dramatiq"
+    REPID = "repid"
+    RQ = "RQ"
+    SAQ = "SAQ"
+    STREAQ = "streaq"
+    TASKIQ = "taskiq"
 
 
 class Shape(StrEnum):
@@ -49,6 +58,14 @@ class Shape(StrEnum):
     """Node processes of a pool, and one that dispatches jobs to them."""
     FAILOVER = "failover"
     """Two node processes of a pool; one is killed, the other gets its jobs."""
+    ENQUEUE = "enqueue"
+    """One process enqueues tasks for the form's time; nobody takes them."""
+    TASKS = "tasks"
+    """One worker is started on a number of tasks that were enqueued before."""
+    PACE = "pace"
+    """One worker, and one process that enqueues a task now and then."""
+    BACKLOG = "backlog"
+    """`TASKS`, then `PACE`, beside scheduled tasks that nobody waits for."""
 
 
 class Measure(StrEnum):
@@ -56,6 +73,8 @@ class Measure(StrEnum):
 
     RATE = "rate"
     CLIENT_US = "client_us"
+    WORKER_US = "worker_us"
+    """CPU of all processes of a worker, for one task."""
     SERVER_US = "server_us"
     P50_MS = "p50_ms"
     P99_MS = "p99_ms"
@@ -66,7 +85,13 @@ class Measure(StrEnum):
     CPU_US = "cpu_us"
     """CPU of the dispatcher, the nodes and the server together, for one dispatch."""
     COMMANDS_EACH = "commands_each"
-    """Commands for one dispatch, those inside scripts included."""
+    """Commands for one dispatch or one task, those inside scripts included."""
+    TOO_OFTEN = "ran_too_often"
+    """Executions of tasks that had run before."""
+    RSS_MIB = "rss_mib"
+    """Resident memory of all processes of a worker, pages that they share counted for each."""
+    QUEUED = "queued"
+    """Tasks that a producer has enqueued in all, warming up included; for the session, which counts them."""
     STALLED = "stalled"
     """Dispatches that had no answer in time."""
     FIRST_S = "first_moved_s"
@@ -91,14 +116,18 @@ class Contender:
     program: Program
     role: str
     shape: Shape
-    options: Mapping[str, str | int] = field(default_factory=dict)
+    options: Mapping[str, str | int | float] = field(default_factory=dict)
     events: int = 0
     """For `DRAIN` and `HEAR`: how many, for about a second; what is measured does not depend on it. For `DISPATCH`: how
-    many dispatches."""
+    many dispatches. For `TASKS`, `PACE` and `BACKLOG`: how many tasks; 0 for as many as the form says."""
     sender: str = "publish"
     """For `PAIR` and `HEAR`: the role of the other process."""
     processes: int = 1
     """For `FLEET`; for `DISPATCH` the node processes."""
+    producer: Program | None = None
+    """For `PACE`: who enqueues, when it is another program than the worker's."""
+    scheduled: int = 0
+    """For `BACKLOG`: how many tasks wait for tomorrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +173,4 @@ class Form:
 
 SHORT: Final = Form("short", 3, 0.6, 1.0, 250, 10.0)
 FULL: Final = Form("full", 5, 2.0, 3.0, 500, 10.0)
+SMOKE: Final = Form("smoke", 1, 0.1, 0.05, 10, 1.0)

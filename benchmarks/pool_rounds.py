@@ -13,7 +13,7 @@ from typing import Final
 
 from benchmarks.clocks import Clocks, commands_between, foreign_share
 from benchmarks.contender_process import ContenderFailed, ContenderProcess
-from benchmarks.plan import Contender, Measure
+from benchmarks.plan import Contender, Measure, Shape
 from benchmarks.results import Sample, percentile
 from benchmarks.server import Server
 
@@ -34,6 +34,11 @@ class PoolRounds:
     def __init__(self, server: Server, start: Callable[..., ContenderProcess]) -> None:
         self._server = server
         self._start = start
+
+    def sample(self, contender: Contender, pool: str) -> Sample:
+        """One round of a contender."""
+        run = self.failover if contender.shape is Shape.FAILOVER else self.dispatch
+        return run(contender, pool)
 
     def dispatch(self, contender: Contender, pool: str) -> Sample:
         """So many dispatches, to so many node processes."""

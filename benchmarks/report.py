@@ -20,11 +20,14 @@ COSTS: Final = {
     Measure.P50_MS: "p50, ms",
     Measure.P99_MS: "p99, ms",
     Measure.CLIENT_US: "client µs",
+    Measure.WORKER_US: "worker µs",
     Measure.NODES_US: "nodes µs",
     Measure.SERVER_US: "server µs",
     Measure.CPU_US: "all µs",
     Measure.COMMANDS_EACH: "commands",
     Measure.STALLED: "stalled",
+    Measure.RSS_MIB: "worker MiB",
+    Measure.TOO_OFTEN: "ran too often",
     Measure.FIRST_S: "first, s",
     Measure.MOVED: "jobs moved",
     Measure.PSS_MIB: "process MiB",
@@ -43,7 +46,14 @@ PULSE_NOTE: Final = (
     "Go Pulse is Go Pulse itself: benchmarks/go/rmap.go and pool.go, built against a checkout that"
     " PULSEWIRE_GO_PULSE names."
 )
-NOTES: Final = {Program.GO: GO_NOTE, Program.GO_PULSE: PULSE_NOTE}
+ASYNQ_NOTE: Final = (
+    "Go asynq is asynq itself, used as its documentation shows: benchmarks/go/tasks."
+)
+NOTES: Final = {
+    Program.GO: GO_NOTE,
+    Program.GO_PULSE: PULSE_NOTE,
+    Program.ASYNQ: ASYNQ_NOTE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +221,7 @@ def _row_cells(result: PathResult, row: Row) -> list[str]:
 
 def _cost(row: Row, measure: Measure) -> str:
     """Of what is rare the sum of all rounds, else the median."""
-    if measure is Measure.STALLED:
+    if measure in {Measure.STALLED, Measure.TOO_OFTEN}:
         return _number(row.total(measure), 0)
     return _number(row.median(measure), 0 if measure is Measure.MOVED else None)
 

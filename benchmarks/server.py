@@ -48,7 +48,7 @@ class Server:
 
     def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         self.port = port
-        self.url = f"redis://127.0.0.1:{port}/0"
+        self.url = self.url_of(0)
         self.client: Redis = Redis(port=port, socket_timeout=30.0)
         self._process = process
 
@@ -63,6 +63,14 @@ class Server:
     def info(self, section: str) -> dict[str, Any]:
         """One section of INFO."""
         return dict(self.client.info(section))
+
+    def url_of(self, database: int) -> str:
+        """The URL of one of its databases."""
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
+    def database(self, number: int) -> Redis:
+        """A connection to one of its databases, which the caller closes."""
+        return Redis(port=self.port, db=number, socket_timeout=30.0)
 
     def cpu_seconds(self) -> float:
         """CPU time that the server has used, user and system, all threads."""

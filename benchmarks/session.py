@@ -21,11 +21,12 @@ from benchmarks.contender_process import (
     command_of,
 )
 from benchmarks.contenders.contract import EVENT_NAME, MAP_KEYS, content_of
-from benchmarks.golang import GoPeer
 from benchmarks.plan import PAYLOAD_BYTES, Contender, Form, Measure, Path, Program, Shape
 from benchmarks.pool_rounds import PoolRounds
 from benchmarks.results import PathResult, Row, Sample, percentile
 from benchmarks.server import Server
+from benchmarks.task_programs import Peers
+from benchmarks.task_rounds import TaskRounds
 
 RUN_SECONDS: Final = 60.0
 """A contender that takes longer than this has failed."""
@@ -38,13 +39,14 @@ COUNTED: Final = (Shape.IDLE, Shape.FLEET)
 class Session:
     """Measures paths on one server."""
 
-    def __init__(self, server: Server, form: Form, go: Mapping[Program, GoPeer]) -> None:
+    def __init__(self, server: Server, form: Form, peers: Peers) -> None:
         self._server = server
         self._form = form
-        self._go = go
+        self._peers = peers
         self._run = 0
         self._loaded: set[str] = set()
         self._pools = PoolRounds(server, self._start)
+        self._tasks = TaskRounds(server, form, peers, self._start)
 
     def measure(self, path: Path, advance: Callable[[str], None]) -> PathResult:
         """All rounds of one path; `advance` hears of each contender before it runs."""
@@ -88,10 +90,10 @@ class Session:
                 return self._fleet(contender)
             case Shape.IDLE:
                 return self._idle(contender)
-            case Shape.DISPATCH:
-                return self._pools.dispatch(contender, f"bench-pool-{self._run}")
-            case Shape.FAILOVER:
-                return self._pools.failover(contender, f"bench-pool-{self._run}")
+            case Shape.DISPATCH | Shape.FAILOVER:
+                return self._pools.sample(contender, f"bench-pool-{self._run}")
+            case Shape.ENQUEUE | Shape.TASKS | Shape.PACE | Shape.BACKLOG:
+                return self._tasks.sample(contender)
 
     def _start(
         self,
@@ -99,8 +101,10 @@ class Session:
         stream: str,
         *,
         program: Program | None = None,
+        command: Sequence[str] = (),
         role: str = "",
         events: int = 0,
+        environment: Mapping[str, str] | None = None,
     ) -> ContenderProcess:
         arguments: dict[str, str | int | float] = {
             "url": self._server.url,
@@ -112,10 +116,11 @@ class Session:
             "seed": self._run,
             **contender.options,
         }
-        command = [role or contender.role]
+        words = [role or contender.role]
         for name, value in arguments.items():
-            command += [f"--{name}", str(value)]
-        return ContenderProcess(command_of(program or contender.program, self._go), command)
+            words += [f"--{name}", str(value)]
+        started = list(command) or command_of(program or contender.program, self._peers)
+        return ContenderProcess(started, words, environment)
 
     def _load(self, contender: Contender) -> Sample:
         stream = f"bench-load-{self._run}"

@@ -72,6 +72,8 @@ class Settings:
     """For a dispatcher: how many run before anything is measured. For a survivor: how many there are."""
     ttl: float
     """For a node of a pool: `worker_ttl`."""
+    pause: float
+    """For a producer of tasks: the mean of the seconds between two."""
 
     @property
     def key(self) -> str:
@@ -277,6 +279,7 @@ def parse(arguments: list[str], roles: Mapping[str, Role]) -> tuple[str, Setting
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--ttl", type=float, default=30.0)
+    parser.add_argument("--pause", type=float, default=0.02)
     found = vars(parser.parse_args(arguments))
     return found.pop("role"), Settings(**found)
 

@@ -4,7 +4,7 @@
 
 PYTHON  ?= python3
 ARGS    ?=
-WORKERS ?= 2
+WORKERS ?= 4
 
 BIN    := .venv/bin
 CODE    = $(wildcard src tests tools examples benchmarks)
@@ -16,7 +16,7 @@ help: ## this list
 	@echo "pulsewire - run one of:"
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: python ## watch tickets flow through a real server, one consumer killed midway
+demo: python ## watch tickets, jobs and tasks flow through a real server, some processes killed midway
 	@$(PYTHON) tools/environment.py demo
 	@$(BIN)/pulsewire demo $(ARGS)
 

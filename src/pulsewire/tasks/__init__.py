@@ -10,6 +10,7 @@ from __future__ import annotations
 from pulsewire.errors import Retry, RevokeTask, SkipRetry
 from pulsewire.tasks.app import App
 from pulsewire.tasks.client import TaskClient
+from pulsewire.tasks.cron import Cron
 from pulsewire.tasks.functions import TaskFunction, TaskOptions
 from pulsewire.tasks.inspecting import (
     DailyStats,
@@ -26,7 +27,9 @@ from pulsewire.tasks.inspector import Inspector
 from pulsewire.tasks.lifeline import hold_lifeline
 from pulsewire.tasks.mux import Mux
 from pulsewire.tasks.options import ServerOptions
+from pulsewire.tasks.periodic import PeriodicTask, PeriodicTaskManager
 from pulsewire.tasks.retry import default_delay
+from pulsewire.tasks.scheduler import Scheduler
 from pulsewire.tasks.semaphore import Semaphore
 from pulsewire.tasks.server import TaskServer
 from pulsewire.tasks.states import TaskState
@@ -37,6 +40,7 @@ from pulsewire.tasks.worker import Worker, WorkerOptions
 
 __all__ = [
     "App",
+    "Cron",
     "DailyStats",
     "EnqueueEvent",
     "GroupInfo",
@@ -44,10 +48,13 @@ __all__ = [
     "Mux",
     "NewTask",
     "NodeInfo",
+    "PeriodicTask",
+    "PeriodicTaskManager",
     "QueueInfo",
     "QueuePlacement",
     "Retry",
     "RevokeTask",
+    "Scheduler",
     "SchedulerEntry",
     "Semaphore",
     "ServerInfo",

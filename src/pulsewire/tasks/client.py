@@ -54,6 +54,7 @@ class TaskClient:
         self.max_payload = DEFAULT_MAX_PAYLOAD
         self._hooks = hooks
         self._ids = TaskIds()
+        self._inspector: Inspector | None = None
         self._queue_keys: dict[str, QueueKeys] = {}
 
     def __repr__(self) -> str:
@@ -62,9 +63,11 @@ class TaskClient:
     @property
     def inspector(self) -> Inspector:
         """What looks at queues, tasks, servers and schedulers, and intervenes."""
-        return Inspector(
-            self.link, self.keys, max_payload=self.max_payload, on_removed=self.enqueuer.forget
-        )
+        if self._inspector is None:
+            self._inspector = Inspector(
+                self.link, self.keys, max_payload=self.max_payload, on_removed=self.enqueuer.forget
+            )
+        return self._inspector
 
     def semaphore(self, scope: str, places: int) -> Semaphore:
         """A limit of how many tasks run at a time, over all servers, Go's among them.
@@ -137,7 +140,7 @@ class TaskClient:
             )
         message, order = self.prepare(task)
         placed = await self.enqueuer.submit(task.queue, order)
-        return self._outcome(task, message, order, placed)
+        return self.outcome(task, message, order, placed)
 
     async def enqueue_many(self, tasks: Iterable[NewTask]) -> list[TaskInfo | PulsewireError]:
         """Enqueue many tasks, in order within each queue. One that is refused keeps no other back.
@@ -168,7 +171,7 @@ class TaskClient:
         placed: asyncio.Future[Placed],
     ) -> TaskInfo | PulsewireError:
         try:
-            return self._outcome(task, message, order, placed.result())
+            return self.outcome(task, message, order, placed.result())
         except PulsewireError as error:
             return error
 
@@ -227,9 +230,12 @@ class TaskClient:
             keys = self._queue_keys[queue] = self.keys.queue(queue)
         return keys
 
-    def _outcome(
-        self, task: NewTask, message: TaskRecord, order: Order, placed: Placed
-    ) -> TaskInfo:
+    def outcome(self, task: NewTask, message: TaskRecord, order: Order, placed: Placed) -> TaskInfo:
+        """What became of an order.
+
+        Raises:
+            TaskIdConflict, DuplicateTask: it is there already.
+        """
         word = placed.word
         if word == "conflict":
             raise TaskIdConflict(task.queue, order.task_id)

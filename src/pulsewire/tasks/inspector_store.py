@@ -108,7 +108,7 @@ class InspectorStore:
         now, *rest = await self._look(QUEUE, names, keys.tasks, keys.group_prefix)
         counts, paused, counters = rest[:9], rest[9], rest[10:]
         since = None if paused is None else text(paused)
-        sizes = Sizes(now / 1000, *counts, since, *map(_number, counters))
+        sizes = Sizes._make((now / 1000, *counts, since, *map(_number, counters)))
         if sizes.aggregating < 0:
             total = sum(size for _, size in await self.groups())
             sizes = sizes._replace(aggregating=total)
@@ -283,12 +283,8 @@ class InspectorStore:
 
     def _aside(self) -> list[str]:
         """What the places of a removed queue are called until they are purged."""
-        keys, places = self.keys, ("pending", "scheduled", "retry", "archived", "completed")
-        ours = f"pulsewire:{{{keys.name}}}"
-        return [
-            keys.space.key(ours, "removed", place)
-            for place in (*places, "groups", "aggregation_sets")
-        ]
+        places = ("pending", "scheduled", "retry", "archived", "completed")
+        return [self.keys.removed(place) for place in (*places, "groups", "aggregation_sets")]
 
     async def _look(self, script: Script, keys: Sequence[str], *args: Argument) -> Any:  # noqa: ANN401  # a reply
         """Run a script that does no harm when it is run twice."""
@@ -304,8 +300,8 @@ class InspectorStore:
         record, requests = self._record, self._requests
         connection = await self.link.connection_for(record)
         request = requests.next()
-        head = (len(keys) + 1, record, *keys, request, ms(KEPT))
-        command = ("EVALSHA", script.sha, *head, *args)
+        head: tuple[Argument, ...] = (len(keys) + 1, record, *keys, request, ms(KEPT))
+        command: tuple[Argument, ...] = ("EVALSHA", script.sha, *head, *args)
         try:
             reply = await connection.submit(command)
         except (ReplyError, ConnectionLost) as trouble:

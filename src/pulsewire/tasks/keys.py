@@ -211,6 +211,10 @@ class QueueKeys:
         """HASH: number of a request of one client -> its reply. With a TTL."""
         return self.space.key(f"pulsewire:{{{self.name}}}", "requests", client)
 
+    def removed(self, place: str) -> str:
+        """What a removed queue had at a place, until it is deleted."""
+        return self.space.key(f"pulsewire:{{{self.name}}}", "removed", place)
+
     def tick(self, entry: str) -> str:
         """STRING: the last tick of a periodic task that was enqueued, s. With a TTL."""
         return self.space.key(f"pulsewire:{{{self.name}}}", "tick", entry)

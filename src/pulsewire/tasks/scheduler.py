@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import logging
 import random
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, tzinfo
@@ -40,6 +39,7 @@ from pulsewire.tasks.cron import Cron
 from pulsewire.tasks.enqueuing import Placed
 from pulsewire.tasks.presence import server_name
 from pulsewire.tasks.scheduler_store import SchedulerStore
+from pulsewire.tasks.tick_clock import TickClock
 from pulsewire.tasks.timetable import Definition, Entry, Timetable, define
 from pulsewire.tasks.wire import NewTask, TaskInfo
 
@@ -51,37 +51,11 @@ GOODBYE = 5.0
 """Seconds that running enqueues have at the end, and signing off besides."""
 NOTING = 2.0
 """Seconds that writing an entry's history may keep its next tick waiting."""
-SAMPLES = 3
 SHIFTED = 0.05
 """Seconds by which the server's clock must have jumped for the timer to be set anew."""
 
 PreEnqueue = Callable[[NewTask], Awaitable[None] | None]
 PostEnqueue = Callable[[TaskInfo | None, PulsewireError | None], Awaitable[None] | None]
-
-
-class TickClock:
-    """The server's clock as this process knows it: never ahead of it, and behind by less than a round trip."""
-
-    def __init__(self) -> None:
-        self._ahead = self._drift = time.time() - time.monotonic()
-
-    def now(self) -> float:
-        """Unix seconds."""
-        return time.monotonic() + self._ahead
-
-    @property
-    def has_slept(self) -> bool:
-        """Whether this machine seems to have stood still, so that the clock must be measured before it is trusted."""
-        return abs(time.time() - time.monotonic() - self._drift) > 1.0
-
-    async def measure(self, ask: Callable[[], Awaitable[float]]) -> float:
-        """Ask the server; by how many seconds we were behind."""
-        # Each answer was true at some moment before it came: the one that was under way shortest is nearest.
-        ahead = [await ask() - time.monotonic() for _ in range(SAMPLES)]
-        shift = max(ahead) - self._ahead
-        self._ahead += shift
-        self._drift = time.time() - time.monotonic()
-        return shift
 
 
 class Scheduler:
@@ -326,7 +300,7 @@ class Scheduler:
                 continue
             if placed.word == "fired":
                 return None, placed
-            info = self._client._outcome(task, message, order, placed)  # noqa: SLF001
+            info = self._client.outcome(task, message, order, placed)
             return info, placed
 
     async def _reach(self, queue: str, within: float) -> None:

@@ -52,7 +52,7 @@ local function clear_away() -- what is left of it in places where its state does
   return places
 end
 
-if not is_task(id) then
+if not has_message(id) then
   if verb ~= "delete" then
     return answer({ "absent" })
   end

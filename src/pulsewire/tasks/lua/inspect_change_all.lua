@@ -28,7 +28,7 @@ while taken < count and bytes <= most do
     break
   end
   taken = taken + 1
-  if verb == "delete" or is_task(id) then
+  if verb == "delete" or has_message(id) then
     bytes = bytes + move[verb](id)
     changed = changed + 1
   else

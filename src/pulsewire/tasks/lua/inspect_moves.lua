@@ -3,10 +3,10 @@
 -- KEYS     none; the tasks' HASHes are of the slot of the queue
 -- ARGV     none
 -- Returns  move[verb](id) -> bytes that were read; verbs are "run", "archive" and "delete"
---          is_task(id): it has a message
+--          has_message(id)
 local since = stamp()
 local move = { delete = delete }
-local function is_task(id)
+local function has_message(id)
   local size = redis.pcall("HSTRLEN", prefix .. id, "msg")
   return type(size) == "number" and size > 0
 end
@@ -24,17 +24,16 @@ function move.run(id)
         redis.call("HSET", task, "unique_key", lock)
       end
     end
-    redis.call("HDEL", task, "group", "pulsewire:group")
   end
   redis.call("HSET", task, "state", "pending", "pending_since", since)
-  redis.call("HDEL", task, OWNER, LOST)
+  redis.call("HDEL", task, "group", "pulsewire:group", OWNER, LOST, ALONE)
   redis.call("LPUSH", pending, id)
   return bytes
 end
 function move.archive(id)
   local task = prefix .. id
   redis.call("HSET", task, "state", "archived")
-  redis.call("HDEL", task, "pending_since", OWNER, LOST)
+  redis.call("HDEL", task, "pending_since", OWNER, LOST, ALONE)
   redis.call("ZADD", archived, now, id)
   return 0
 end

@@ -11,8 +11,8 @@ local function put(task, id, message, plan)
     at = math.ceil(at / 1000)
   end
   if plan.tick then
-    local tick = KEYS[plan.tick]
-    if tonumber(redis.call("GET", tick) or 0) >= plan.due then
+    local claimed = tonumber(redis.call("GET", KEYS[plan.tick]) or 0)
+    if claimed >= plan.due and claimed <= now + 86400 then -- what is beyond that, a leap of the clock has left
       return "fired"
     end
   end

@@ -58,7 +58,7 @@ class Cron:
 
         `minute hour day month weekday`, each a list of `*`, `?`, `5`, `1-5`, `*/15`, `5/15` or `1-30/5`, months and
         weekdays by name too; or `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`; or
-        `@every 1h30m`. Before it may stand `TZ=Europe/Madrid ` or `CRON_TZ=Europe/Madrid `. If both the day and
+        `@every 1h30m`. Before it may stand `TZ=Europe/Madrid` or `CRON_TZ=Europe/Madrid` and a space. If both day and
         the weekday are restricted, either is enough. A local time that the clocks skip is skipped, one that they
         show twice fires twice.
 

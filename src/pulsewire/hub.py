@@ -43,11 +43,20 @@ from pulsewire.streaming.keys import StreamKeys
 from pulsewire.streaming.retention import DEFAULT_MAX_LEN, StreamOptions
 from pulsewire.streaming.stream import Stream
 from pulsewire.streaming.wire import EntryFormat, Fields, PulseFormat
-from pulsewire.tasks.binding import connect_with
+from pulsewire.tasks.apps.binding import connect_with
 from pulsewire.tasks.client import TaskClient
-from pulsewire.tasks.keys import TaskKeys
+from pulsewire.tasks.keys import DEFAULT_QUEUE, TaskKeys
 from pulsewire.tasks.mux import Handler, Mux
-from pulsewire.tasks.options import (
+from pulsewire.tasks.retry import default_delay, is_charged
+from pulsewire.tasks.scheduling.periodic import DEFAULT_SYNC, PeriodicTaskManager, Provider
+from pulsewire.tasks.scheduling.scheduler import (
+    DEFAULT_GRACE,
+    DEFAULT_HEARTBEAT,
+    PostEnqueue,
+    PreEnqueue,
+    Scheduler,
+)
+from pulsewire.tasks.serving.options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_LEASE,
     Aggregator,
@@ -56,17 +65,8 @@ from pulsewire.tasks.options import (
     RetryDelay,
     ServerOptions,
 )
-from pulsewire.tasks.order import DEFAULT_QUEUE, check_queues
-from pulsewire.tasks.periodic import DEFAULT_SYNC, PeriodicTaskManager, Provider
-from pulsewire.tasks.retry import default_delay, is_charged
-from pulsewire.tasks.scheduler import (
-    DEFAULT_GRACE,
-    DEFAULT_HEARTBEAT,
-    PostEnqueue,
-    PreEnqueue,
-    Scheduler,
-)
-from pulsewire.tasks.server import TaskServer
+from pulsewire.tasks.serving.order import check_queues
+from pulsewire.tasks.serving.server import TaskServer
 
 T = TypeVar("T")
 

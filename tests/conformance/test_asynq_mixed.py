@@ -11,7 +11,7 @@ import pytest
 import pulsewire
 from pulsewire._redis.namespace import Namespace
 from pulsewire.tasks.keys import QueueKeys
-from pulsewire.tasks.options import GO_LEASE
+from pulsewire.tasks.serving.options import GO_LEASE
 from pulsewire.tasks.store import DONE, Leaving, QueueStore
 from pulsewire.testing import SingleServer, wait_until
 from tests._redis.kit import opened_link

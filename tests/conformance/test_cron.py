@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pulsewire.errors import InvalidOption
-from pulsewire.tasks.cron import Cron
+from pulsewire.tasks.scheduling.cron import Cron
 from tests.conformance.conftest import Ask
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]  # the first run downloads

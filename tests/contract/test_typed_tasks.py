@@ -11,7 +11,7 @@ from typing import Any, assert_type
 
 import pytest
 
-from pulsewire.tasks.app import App
+from pulsewire.tasks.apps.app import App
 from pulsewire.tasks.states import TaskState
 from pulsewire.tasks.wire import NewTask, TaskInfo
 

@@ -11,10 +11,10 @@ import pytest
 import pulsewire
 from pulsewire._redis.link import Link
 from pulsewire._redis.namespace import Namespace
-from pulsewire.tasks.inspector import Inspector
+from pulsewire.tasks.inspecting.inspector import Inspector
 from pulsewire.tasks.keys import QueueKeys, TaskKeys
 from pulsewire.tasks.mux import Handler, Mux
-from pulsewire.tasks.server import TaskServer
+from pulsewire.tasks.serving.server import TaskServer
 from pulsewire.tasks.store import QueueStore
 from pulsewire.testing import Topology
 from tests._redis.kit import opened_link

@@ -11,7 +11,7 @@ import anyio
 
 import pulsewire
 from pulsewire.tasks.mux import Handler, Mux
-from pulsewire.tasks.server import TaskServer
+from pulsewire.tasks.serving.server import TaskServer
 from pulsewire.tasks.task import Task
 from pulsewire.testing import wait_until
 from tests.facts import PATIENCE

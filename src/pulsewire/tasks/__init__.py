@@ -8,11 +8,14 @@ where we behave safer than Go on the same bytes.
 from __future__ import annotations
 
 from pulsewire.errors import Retry, RevokeTask, SkipRetry
-from pulsewire.tasks.app import App
+from pulsewire.tasks.apps.app import App
+from pulsewire.tasks.apps.functions import TaskFunction, TaskOptions
+from pulsewire.tasks.apps.lifeline import hold_lifeline
+from pulsewire.tasks.apps.supervisor import supervise
+from pulsewire.tasks.apps.worker import Worker, WorkerOptions
 from pulsewire.tasks.client import TaskClient
-from pulsewire.tasks.cron import Cron
-from pulsewire.tasks.functions import TaskFunction, TaskOptions
-from pulsewire.tasks.inspecting import (
+from pulsewire.tasks.inspecting.inspector import Inspector
+from pulsewire.tasks.inspecting.views import (
     DailyStats,
     EnqueueEvent,
     GroupInfo,
@@ -23,20 +26,17 @@ from pulsewire.tasks.inspecting import (
     ServerInfo,
     WorkerInfo,
 )
-from pulsewire.tasks.inspector import Inspector
-from pulsewire.tasks.lifeline import hold_lifeline
 from pulsewire.tasks.mux import Mux
-from pulsewire.tasks.options import ServerOptions
-from pulsewire.tasks.periodic import PeriodicTask, PeriodicTaskManager
 from pulsewire.tasks.retry import default_delay
-from pulsewire.tasks.scheduler import Scheduler
+from pulsewire.tasks.scheduling.cron import Cron
+from pulsewire.tasks.scheduling.periodic import PeriodicTask, PeriodicTaskManager
+from pulsewire.tasks.scheduling.scheduler import Scheduler
 from pulsewire.tasks.semaphore import Semaphore
-from pulsewire.tasks.server import TaskServer
+from pulsewire.tasks.serving.options import ServerOptions
+from pulsewire.tasks.serving.server import TaskServer
 from pulsewire.tasks.states import TaskState
-from pulsewire.tasks.supervisor import supervise
 from pulsewire.tasks.task import Task, current_task
 from pulsewire.tasks.wire import NewTask, TaskInfo
-from pulsewire.tasks.worker import Worker, WorkerOptions
 
 __all__ = [
     "App",

@@ -19,10 +19,9 @@ from pulsewire.errors import (
     TaskIdConflict,
 )
 from pulsewire.tasks.enqueuing import Enqueuer, Placed
-from pulsewire.tasks.inspector import Inspector
-from pulsewire.tasks.keys import QueueKeys, TaskKeys
+from pulsewire.tasks.inspecting.inspector import Inspector
+from pulsewire.tasks.keys import DEFAULT_QUEUE, QueueKeys, TaskKeys
 from pulsewire.tasks.messages import TaskRecord
-from pulsewire.tasks.order import DEFAULT_QUEUE
 from pulsewire.tasks.semaphore import Semaphore
 from pulsewire.tasks.states import TaskState
 from pulsewire.tasks.store import Order, Plan, ms

@@ -13,6 +13,7 @@ from pulsewire._redis.namespace import Namespace
 from pulsewire.errors import InvalidName
 
 PREFIX = "asynq"
+DEFAULT_QUEUE = "default"
 
 
 def check_queue(name: object) -> str:

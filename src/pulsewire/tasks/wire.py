@@ -17,9 +17,8 @@ import msgspec
 from pulsewire._core.checks import check_count, check_seconds
 from pulsewire._core.ids import Forks
 from pulsewire.errors import DecodeError, InvalidName, InvalidOption
-from pulsewire.tasks.keys import check_queue
+from pulsewire.tasks.keys import DEFAULT_QUEUE, check_queue
 from pulsewire.tasks.messages import TaskMessage, TaskRecord
-from pulsewire.tasks.order import DEFAULT_QUEUE
 from pulsewire.tasks.states import TaskState
 
 DEFAULT_MAX_RETRY = 25

@@ -1,0 +1,1 @@
+"""Typed functions as tasks, and the processes that run them."""

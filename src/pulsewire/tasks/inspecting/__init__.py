@@ -1,0 +1,1 @@
+"""Looking at queues, tasks, servers and schedulers, and intervening."""

@@ -1,0 +1,1 @@
+"""Enqueuing tasks at given times, again and again."""

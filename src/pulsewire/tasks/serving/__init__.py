@@ -1,0 +1,1 @@
+"""Running tasks: a server and its duties."""

@@ -100,12 +100,19 @@ class Supply:
         if taken.outcome != "taken":
             place.found_dry(is_paused=taken.outcome == "paused")
             return
+        if self._is_late(asked_at):  # the loop stood still: some may be run elsewhere by now
+            self._doubtful.add(place.name)
+            return
         self._clock.note(taken.now)
         if len(taken.tasks) + len(taken.gone) < count:
             place.found_dry(is_paused=False)
         if taken.gone:
             self._hooks.tasks_gone(place.name, len(taken.gone))
         await self._begin(place, taken, asked_at)
+
+    def _is_late(self, asked_at: float) -> bool:
+        """Whether leases that were given by a request of that time may not be trusted any more."""
+        return time.monotonic() - asked_at > self._lease / 2
 
     async def _begin(self, place: QueuePlace, taken: Taken, asked_at: float) -> None:
         attempts: list[Attempt] = []
@@ -169,6 +176,8 @@ class Supply:
                 start += PAGE
                 if looked_at < PAGE:
                     break
+            if self._is_late(asked_at):
+                continue  # as in `_take`; it is looked at again
             await self._begin(place, Taken("taken", self._clock.now(), tasks=found), asked_at)
             self._doubtful.discard(name)
 

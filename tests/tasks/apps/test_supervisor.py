@@ -342,7 +342,8 @@ async def test_supervised_workers_share_the_tasks(
     for _ in range(10):
         await anyio.to_thread.run_sync(supervisor.wait_line, "quick")
     supervisor.send(signal.SIGTERM)
-    assert await anyio.to_thread.run_sync(supervisor.wait_end) == 0
+    code = await anyio.to_thread.run_sync(supervisor.wait_end)
+    assert code == 0, supervisor.output
     ran = {line.split()[0] for line in supervisor.lines if line.startswith("quick")}
     assert ran == {f"quick{number}" for number in range(10)}
     assert supervisor.output.count("closed") == 2

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 import anyio
 
-from pulsewire._core.loops import Stop
 from pulsewire._redis.notifier import Notifier, Probe
 
 
@@ -20,22 +19,15 @@ class Cancellations:
         self._cancel = cancel
         self._cut = anyio.Event()
 
-    async def listen_once(self, stop: Stop, on_ready: Callable[[], None]) -> None:
+    async def listen_once(self, on_ready: Callable[[], None]) -> None:
         """Subscribe, and return when the subscription has ended."""
         self._cut = anyio.Event()
         subscription = await self._notifier.subscribe(self, everywhere=True)
         on_ready()
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._wait_cut, tasks.cancel_scope)
-                await stop.wait()
-                tasks.cancel_scope.cancel()
+            await self._cut.wait()
         finally:
             subscription.end()
-
-    async def _wait_cut(self, scope: anyio.CancelScope) -> None:
-        await self._cut.wait()
-        scope.cancel()
 
     def hear(self, message: bytes) -> None:
         """A task shall be cancelled."""

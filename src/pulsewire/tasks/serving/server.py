@@ -99,16 +99,15 @@ class TaskServer:
         self._wire_up()
         await self._crew.tasks.enter()
         try:
-            with contextlib.suppress(
-                ServerFull
-            ):  # a full server is to be drained, too; it is tried again
+            # A full server is to be drained, too; the queues are made known later then.
+            with contextlib.suppress(ServerFull):
                 await self._register()
+            self._state = "active"
+            self._leases.start()
+            await self._hear_cancellations()
         except BaseException as error:
-            await self._crew.tasks.leave(type(error), error, error.__traceback__)
+            await self.__aexit__(type(error), error, error.__traceback__)
             raise
-        self._state = "active"
-        self._leases.start()
-        await self._hear_cancellations()
         self._start_duties()
         return self
 
@@ -139,7 +138,7 @@ class TaskServer:
     async def _hear_cancellations(self) -> None:
         """Listen before the first task is taken; but if Redis is away just now, tasks do not wait for that."""
         context, ready = self._crew.working, anyio.Event()
-        listen = partial(self._cancellations.listen_once, context.stop, ready.set)
+        listen = partial(self._cancellations.listen_once, ready.set)
         self._crew.tasks.start_soon(keep_doing, "hearing cancellations", listen, context)
         with anyio.move_on_after(READY_WITHIN):
             await ready.wait()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import pulsewire
@@ -49,6 +50,26 @@ async def test_server_is_used_once(make_server: MakeServer) -> None:
     with pytest.raises(Closed):
         async with server:
             pass
+
+
+@on_one_server
+async def test_server_that_is_cancelled_while_it_begins_leaves_nothing(
+    make_server: MakeServer,
+) -> None:
+    """Whenever that is: its duties end, and so does its thread."""
+
+    async def begin() -> None:
+        async with make_server():
+            await anyio.sleep_forever()
+
+    for turns in range(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(begin)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    names = {thread.name for thread in threading.enumerate()}
+    assert "pulsewire-leases" not in names
 
 
 @pytest.mark.parametrize(

@@ -621,3 +621,20 @@ async def test_cancellation_reaches_only_the_task_that_is_meant(
     assert [(one, type(error)) for one, error in failures.told] == [("a", TaskCancelled)]
     message = await queue.message("a")
     assert (message["error_msg"], message["retried"]) == ("context canceled", 1)
+
+
+@on_one_server
+async def test_attempts_share_no_context(hub: pulsewire.Hub, make_server: MakeServer) -> None:
+    """What a handler sets in a context variable no other attempt sees, also not the one that begins in its place."""
+    seen: list[str] = []
+    mine: contextvars.ContextVar[str] = contextvars.ContextVar("mine", default="nothing")
+
+    async def handle(task: Task) -> None:
+        seen.append(mine.get())
+        mine.set(task.id)
+
+    for number in range(5):
+        await hub.tasks.enqueue("t", task_id=str(number))
+    async with make_server(handle, concurrency=1):
+        await wait_until(lambda: len(seen) == 5, timeout=PATIENCE, what="all have run")
+    assert seen == ["nothing"] * 5

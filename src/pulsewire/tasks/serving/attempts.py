@@ -8,6 +8,7 @@ task is settled nevertheless, `ABANDON_AFTER` seconds later.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import time
 from collections import deque
@@ -66,6 +67,7 @@ class Attempts:
         self._deadlines: Deadlines[Attempt] = Deadlines()
         self._sweeper: asyncio.TimerHandle | None = None
         self._mean = float("inf")
+        self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
         self._suspect: Attempt | None = None
         self._is_closing = False
@@ -164,11 +166,10 @@ class Attempts:
             self._deadlines.add(attempt.deadline, attempt)
             if self._sweeper is None:
                 self._sweeper = self._loop.call_later(RESOLUTION, self._sweep)
-        running, base = self._run(attempt, attempt.task), self._options.base_context
-        if base is None:
-            attempt.runner = self._loop.create_task(running)
-        else:
-            attempt.runner = self._loop.create_task(running, context=base().copy())
+        # Not the context of here: an attempt often begins where another one has just ended.
+        base = self._options.base_context
+        context = (self._context if base is None else base()).copy()
+        attempt.runner = self._loop.create_task(self._run(attempt, attempt.task), context=context)
 
     async def _run(self, attempt: Attempt, task: Task) -> None:
         attempt.has_begun = True

@@ -54,6 +54,7 @@ def test_the_same_seed_gives_the_same_tickets(invoke: Invoke, namespace: str) ->
     assert len(set(runs[0])) == 5
 
 
+@pytest.mark.slow
 def test_there_is_no_limit_of_length(invoke: Invoke, namespace: str) -> None:
     result = invoke("tickets", "publish", "--quiet", "--namespace", namespace)
     assert result.exit_code == 0

@@ -611,6 +611,7 @@ async def test_few_jobs_move(
         assert max(shares) <= FEW, shares
 
 
+@pytest.mark.slow
 async def test_rolling_restart(fresh_server: SingleServer, tmp_path: Path) -> None:
     """Ten nodes are restarted one after the other: a job moves twice on average, away and back."""
     jobs, count = 1000, 10

@@ -233,6 +233,7 @@ async def test_a_child_that_crashes_fails_it(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_is_kept_can_be_looked_at(
     programs: Programs, invoke: Invoke, namespace: str, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_it_holds_though_a_node_is_killed(programs: Programs, url: str, tmp_path
     assert not any(is_running(int(row["pid"])) for row in rows.values())
 
 
+@pytest.mark.slow
 def test_without_a_kill_no_job_moves(programs: Programs) -> None:
     demo = programs.pulsewire("demo", *SMALL, "--no-kill", "--worker-ttl", "10")
     assert demo.wait_end() == 0, demo.output

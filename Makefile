@@ -22,7 +22,7 @@ demo: python ## watch tickets, jobs and tasks flow through a real server, some p
 
 test: python ## the tests, all but those marked slow; below ten minutes on two cores
 	@$(PYTHON) tools/environment.py test
-	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --session-timeout=600 $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --session-timeout=900 $(ARGS)
 
 test-slow: python ## the long tests: many tries of every kind of bad weather
 	@$(PYTHON) tools/environment.py test

@@ -18,13 +18,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from tests.weather.patience import SHARING
 from tests.weather.pool_ledger import EXAMPLES, FOR_EVER, Span
 
 EVERYBODY = ""
 """The server of a fault that has struck all of them."""
 UNSETTLED = 1.0
 """Seconds after its end for which the outcome of a run may not be written yet: it is in flight until then."""
-WAKING = 1.0
+WAKING = 1.0 * SHARING
 """Seconds after waking up within which a server ends what is another's by now: the promise."""
 EARLY = 0.05
 """Seconds by which two looks at two clocks may differ."""

@@ -25,6 +25,7 @@ from pulsewire.testing import (
     slot_of,
     wait_until,
 )
+from tests.weather.patience import SHARING
 from tests.weather.report import note_fact
 
 pytestmark = [pytest.mark.weather, pytest.mark.leaves_keys]
@@ -34,9 +35,9 @@ SHORT_TRIES = int(os.environ.get("PULSEWIRE_SHORT_FAILOVERS", "1"))
 LONG = [pytest.mark.slow, pytest.mark.timeout(3600)]
 REPLICAS = 3
 PAUSE = 0.01
-CONVERGED_WITHIN = 3.0
+CONVERGED_WITHIN = 3.0 * SHARING
 """Seconds from the server being there again until every replica is as the server: the promise."""
-CONVERGED_FROM_SILENCE = 5.0
+CONVERGED_FROM_SILENCE = 5.0 * SHARING
 """The same where nothing told that the connection was dead."""
 NAME = "weather"
 

@@ -20,6 +20,7 @@ import pytest
 import pulsewire
 from pulsewire.testing import SingleServer, wait_until
 from tests.weather.ledger import Ledger
+from tests.weather.patience import SHARING
 from tests.weather.report import note
 from tests.weather.traffic import KEPT, content_of
 
@@ -164,7 +165,7 @@ async def test_consumers_are_killed(fresh_server: SingleServer, tmp_path: Path, 
         await workers.close_accounts("consumer killed with SIGKILL", delays)
         assert (await steady.ends())["claimed"] > 0
         # The grace, the claim period of at most a quarter of it (jittered), and the handling.
-        assert max(delays) < 3 * ACK_GRACE
+        assert max(delays) < 3 * ACK_GRACE * SHARING
 
 
 async def wait_more(worker: Worker, count: int = 1) -> None:

@@ -34,6 +34,7 @@ from pulsewire.testing import (
     slot_of,
     wait_until,
 )
+from tests.weather.patience import SHARING
 from tests.weather.report import note_fact
 from tests.weather.task_ledger import (
     EVERYBODY,
@@ -58,7 +59,7 @@ LEASES = 3
 """How many leases something lasts that is meant to outlast them."""
 ENDING = 2.0
 """Seconds beyond `shutdown_timeout` that ending may take: the promise."""
-CONVERGED = 10.0
+CONVERGED = 10.0 * SHARING
 """Seconds after a cut within which those who were cut off end what is another's by now: the promise."""
 
 
@@ -279,7 +280,7 @@ async def kill_producer(at: Weather) -> None:
 
 
 SCHEDULERS = 3
-LONGEST_GAP = 2.0
+LONGEST_GAP = 2.0 * SHARING
 """Seconds between two ticks of one second, at most: the promise."""
 
 

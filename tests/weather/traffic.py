@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 import pulsewire
 from pulsewire.testing import SingleServer, wait_until
 from tests.weather.ledger import Ledger
+from tests.weather.patience import SHARING
 
 SINK = "workers"
 STREAMS = ("plain", "scripted")
@@ -24,7 +25,7 @@ STREAMS = ("plain", "scripted")
 KEPT = 1_000_000
 """`max_len`: nothing is trimmed, so that the stream can be compared with the ledger in the end."""
 NOTHING_ADDED = (pulsewire.ServerUnavailable, pulsewire.ServerFull, pulsewire.StreamFull)
-LONGEST_RECOVERY = 5.0
+LONGEST_RECOVERY = 5.0 * SHARING
 """Seconds from the server being there again until an event added after that is handled: the promise."""
 
 _numbers = itertools.count()

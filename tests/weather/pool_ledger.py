@@ -22,13 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.weather.patience import SHARING
-
 FOR_EVER = float("inf")
 Span = tuple[float, float]
 """From when to when."""
 EXAMPLES = 5
-WAKING = 1.0 * SHARING
+WAKING = 1.0
 """Seconds after waking up within which a process that was frozen stops what is another's by now: the promise."""
 
 

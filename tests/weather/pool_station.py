@@ -24,7 +24,6 @@ import pulsewire
 from pulsewire.pool import JobInfo, JobState, Node, WorkerInfo
 from pulsewire.pool.ring import Member, Ring
 from pulsewire.testing import wait_until
-from tests.weather.patience import SHARING
 from tests.weather.pool_ledger import FOR_EVER, Ledger, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +31,7 @@ SOURCE = Path(pulsewire.__file__).parents[1]
 """Where the product under test is: the processes run the same one."""
 POOL = "jobs"
 TTL = 1.5
-ALLOWANCE = 5.0 * SHARING
+ALLOWANCE = 5.0
 """Seconds beyond `worker_ttl` for which a job may be without an owner: the promise."""
 PATIENCE = 60.0
 AT_ONCE = 100

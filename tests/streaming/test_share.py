@@ -327,7 +327,24 @@ async def test_acked_event_is_not_said_to_be_taken_over(
 ) -> None:
     """Whatever is refreshed in the same moment."""
     await add_numbered(stream, 200)
-    async with stream.sink("s", start="oldest", ack_grace=0.1) as sink:
-        for event in await take(sink, 200):
-            await event.ack()
+    async with stream.sink("s", start="oldest") as sink:
+        refreshed = 0
+
+        async def refresh_all_the_time() -> None:
+            nonlocal refreshed
+            while sink.statistics().acked < 200:
+                for share in sink._all_shares():
+                    await share.refresh_once()
+                refreshed += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(refresh_all_the_time)
+            acked = 0
+            async for event in sink:
+                await event.ack()
+                acked += 1
+                if acked == 200:
+                    break
+        assert refreshed > 10, "nothing was refreshed meanwhile"
         assert sink.statistics().lost_to_others == 0

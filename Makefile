@@ -9,6 +9,9 @@ WORKERS ?= 4
 BIN    := .venv/bin
 CODE    = $(wildcard src tests tools examples benchmarks)
 
+# Images for containers often set this; then each of the many processes that are started would compile all files anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check docs bench coverage public-names changelog clean python
 
@@ -22,7 +25,7 @@ demo: python ## watch tickets, jobs and tasks flow through a real server, some p
 
 test: python ## the tests, all but those marked slow; below ten minutes on two cores
 	@$(PYTHON) tools/environment.py test
-	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --session-timeout=900 $(ARGS)
+	@$(BIN)/python tools/run_tests.py $(WORKERS) $(ARGS)
 
 test-slow: python ## the long tests: many tries of every kind of bad weather
 	@$(PYTHON) tools/environment.py test

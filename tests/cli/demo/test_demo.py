@@ -142,6 +142,7 @@ def test_the_kill_is_told_and_what_was_held_is_taken_over(programs: Programs) ->
     assert killed["pid"] == held[1]
 
 
+@pytest.mark.slow
 def test_tickets_are_handled_while_others_are_published(programs: Programs) -> None:
     demo = programs.pulsewire("demo", *SMALL, "--no-kill", "--publish-rate", "100")
     assert demo.wait_end() == 0, demo.output
@@ -149,6 +150,7 @@ def test_tickets_are_handled_while_others_are_published(programs: Programs) -> N
     assert {row["end"] for row in consumers(demo.output)} == {"stopped"}
 
 
+@pytest.mark.slow
 def test_without_a_kill_nothing_is_handled_twice(programs: Programs) -> None:
     demo = programs.pulsewire("demo", *SMALL, "--no-kill", "--ack-grace", "20")
     assert demo.wait_end() == 0, demo.output
@@ -156,6 +158,7 @@ def test_without_a_kill_nothing_is_handled_twice(programs: Programs) -> None:
     assert numbers(demo.output)["taken over from another consumer"] == "0"
 
 
+@pytest.mark.slow
 def test_any_server_will_do(programs: Programs, url: str) -> None:
     demo = programs.pulsewire("demo", *SMALL, "--url", url)
     assert demo.wait_end() == 0, demo.output
@@ -187,7 +190,10 @@ def test_on_a_terminal_it_draws_bars(programs: Programs) -> None:
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is back
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 async def test_interrupted_it_leaves_nothing_behind(
     programs: Programs, keys: Keys, tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
@@ -217,7 +223,9 @@ async def test_its_children_end_when_it_is_killed(
         assert {key: client.ttl(key) for key in left if client.ttl(key) < 0} == {}
 
 
-@pytest.mark.parametrize("victim", ["consumer-1", "publisher"])
+@pytest.mark.parametrize(
+    "victim", ["consumer-1", pytest.param("publisher", marks=pytest.mark.slow)]
+)
 async def test_a_child_that_crashes_fails_it(
     programs: Programs, keys: Keys, tmp_path: Path, victim: str
 ) -> None:

@@ -95,7 +95,10 @@ def test_without_a_kill_no_job_moves(programs: Programs) -> None:
     assert {row["end"] for row in nodes(demo.output).values()} == {"stopped"}
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 async def test_interrupted_it_leaves_nothing_behind(
     programs: Programs, url: str, tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
@@ -121,6 +124,7 @@ async def test_its_nodes_shut_the_pool_down_when_it_is_killed(
     assert lasting_keys(url, namespace) == []
 
 
+@pytest.mark.slow
 async def test_a_node_that_crashes_fails_it(programs: Programs, url: str, tmp_path: Path) -> None:
     demo = programs.pulsewire("demo", *SMALL, "--jobs", "2000", "--no-kill")
     crew = await nodes_at_work(tmp_path)

@@ -99,6 +99,7 @@ def test_it_holds_though_a_server_is_killed(programs: Programs, url: str, tmp_pa
     assert not any(is_running(int(row["pid"])) for row in rows.values())
 
 
+@pytest.mark.slow
 def test_without_a_kill_nothing_is_run_twice_and_what_is_kept_can_be_looked_at(
     programs: Programs, url: str, namespace: str, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_all_acts_are_played_and_all_must_hold(programs: Programs, namespace: st
     ]
 
 
+@pytest.mark.slow
 async def test_interrupted_it_leaves_nothing_behind(
     programs: Programs, url: str, tmp_path: Path
 ) -> None:
@@ -176,6 +178,7 @@ async def test_its_servers_remove_the_queues_when_it_is_killed(
     assert lasting_keys(url, namespace) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["server-1", "scheduler-1"])
 async def test_a_child_that_crashes_fails_it(
     programs: Programs, url: str, tmp_path: Path, victim: str

@@ -131,7 +131,14 @@ def wait_pids(program: Program, word: str, count: int) -> set[int]:
 # --- signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_asked_to_end_everybody_ends_in_order(run: Supervise, number: signal.Signals) -> None:
     supervisor = run(OBEDIENT, processes=3)
     children = wait_pids(supervisor, "ready", 3)

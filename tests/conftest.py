@@ -232,8 +232,8 @@ async def proxy(single_server: SingleServer) -> AsyncIterator[FaultProxy]:
 async def weathered(
     proxy: FaultProxy, namespace: str, facts: Facts
 ) -> AsyncIterator[pulsewire.Hub]:
-    """A hub behind the proxy. It takes a silent connection for dead after 0.3 s already."""
-    url = f"{proxy.url}?socket_timeout=0.3"
+    """A hub behind the proxy. It takes a silent connection for dead after 0.6 s already."""
+    url = f"{proxy.url}?socket_timeout=0.6"
     async with pulsewire.connect(url, namespace=namespace, hooks=facts) as hub:
         yield hub
 

@@ -311,10 +311,13 @@ async def test_map_that_only_reads_leaves_no_record(
 
 @on_one_server
 async def test_records_of_what_was_answered_are_forgotten_in_batches(
-    make_map: MakeMap, witness: Witness, proxy: FaultProxy, weathered: pulsewire.Hub
+    make_map: MakeMap, witness: Witness, proxy: FaultProxy, namespace: str
 ) -> None:
     """Ten thousand writes leave few of them, and cost few commands more."""
-    async with make_map(of=weathered) as m:
+    async with (
+        pulsewire.connect(proxy.url, namespace=namespace) as patient,
+        make_map(of=patient) as m,
+    ):
         most = 0
         for start in range(0, 10_000, 1000):
             await m.set_many({f"k{number % 100}": "v" for number in range(start, start + 100)})

@@ -145,9 +145,8 @@ class Hub:
         """Names of all worker pools of this namespace, sorted. Scans the whole keyspace: for tools."""
         keys = await self._scan(PoolKeys.pattern(self._space), "hash")
         names = {PoolKeys.name_of(self._space, key) for key in keys}
-        return sorted(
-            name for name in names if "}" not in name
-        )  # else it is a job whose key ends alike
+        # else it is a job whose key ends alike
+        return sorted(name for name in names if "}" not in name)
 
     async def _scan(self, pattern: str, kind: str) -> set[str]:
         """All keys of a pattern and type, on every server."""

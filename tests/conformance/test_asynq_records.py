@@ -111,9 +111,8 @@ async def test_a_task_is_written_as_go_writes_it(
     theirs, their_times = await records_of(asynq_redis, began)
     info = await programs.inspect("GetTaskInfo", CASES[case].queue, CASES[case].task_id)
     await asynq_redis.command("FLUSHALL")
-    slack = (
-        await now_of(asynq_redis) - began + 2.5
-    )  # seconds are cut off there, and rounded up here
+    # seconds are cut off there, and rounded up here
+    slack = await now_of(asynq_redis) - began + 2.5
     began = await now_of(asynq_redis)
     await asynq_hub.tasks.enqueue(CASES[case])
     ours, our_times = await records_of(asynq_redis, began)

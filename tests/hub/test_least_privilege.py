@@ -245,9 +245,8 @@ async def test_rights_of_the_page_suffice_on_a_cluster(
     cluster_group: ClusterGroup, what: str
 ) -> None:
     """The same with slots."""
-    nodes = (
-        cluster_group.servers
-    )  # also replicas: what is a master is found out by asking any of them
+    # also replicas: what is a master is found out by asking any of them
+    nodes = cluster_group.servers
     await limit_to(nodes, *CHANNELS[what], *recipe(what))
     try:
         await USES[what](as_shop(cluster_group.url))

@@ -154,9 +154,8 @@ class Dice:
     def _enrol(self) -> Call:
         return call("enrol", self._enrolling(), TTL)
 
-    def _enrol_again(
-        self,
-    ) -> Call:  # the reply was lost; its lease holds, since nobody waits that long
+    def _enrol_again(self) -> Call:
+        # the reply was lost; its lease holds, since nobody waits that long
         live = [worker for worker in self.workers if self.model.holds(worker)]
         return call("enrol", self.random.choice(live), TTL) if live else self._enrol()
 

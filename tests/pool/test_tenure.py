@@ -164,9 +164,8 @@ class World:
             self.ask(what)
         elif what == "look":
             self.give_up_lapsed(self.options.margin)
-        elif (
-            what == "forget"
-        ):  # buried by a janitor, which it may be only once its lease has lapsed
+        # buried by a janitor, which it may be only once its lease has lapsed
+        elif what == "forget":
             now = self.server_now()
             self.leases = {worker: ends for worker, ends in self.leases.items() if ends > now}
         elif self.under_way:

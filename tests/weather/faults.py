@@ -49,9 +49,8 @@ class Station:
         if not table.exists():
             return len(await self.server.clients())
         found = {-1}
-        while (
-            len(found) > 1 or -1 in found
-        ):  # a table that changes while it is read shows rows twice, or not
+        # a table that changes while it is read shows rows twice, or not
+        while len(found) > 1 or -1 in found:
             found = {self._count_in(table) for _ in range(2)}
         return found.pop()
 

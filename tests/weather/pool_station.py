@@ -300,9 +300,8 @@ class PoolStation:
     async def _flow(self, pause: float) -> None:
         async with anyio.create_task_group() as tasks:
             while True:
-                while (
-                    not self._flowing.is_set()
-                ):  # waiting gives way to others also where it is set already
+                # waiting gives way to others also where it is set already
+                while not self._flowing.is_set():
                     await self._flowing.wait()
                 self._busy += 1
                 tasks.start_soon(self._come_and_go, self.random.random() < 0.5)

@@ -90,9 +90,8 @@ class Writers:
 
     async def _again_and_again(self, write: Callable[..., Awaitable[None]], *args: str) -> None:
         while True:
-            while (
-                not self._flowing.is_set()
-            ):  # waiting gives way to others also where it is set already
+            # waiting gives way to others also where it is set already
+            while not self._flowing.is_set():
                 await self._flowing.wait()
             self._busy += 1
             try:

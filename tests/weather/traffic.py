@@ -110,9 +110,8 @@ class Traffic:
         stream: pulsewire.Stream[bytes],
     ) -> None:
         while True:
-            while (
-                not self._flowing.is_set()
-            ):  # waiting gives way to others also where it is set already
+            # waiting gives way to others also where it is set already
+            while not self._flowing.is_set():
                 await self._flowing.wait()
             self._busy += 1
             try:

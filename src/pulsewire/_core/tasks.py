@@ -74,9 +74,8 @@ class OwnedTasks:
             scope.cancel()
         try:
             if isinstance(error, asyncio.CancelledError):
-                return await group.__aexit__(
-                    kind, error, trace
-                )  # it knows whether the cancellation was its own
+                # it knows whether the cancellation was its own
+                return await group.__aexit__(kind, error, trace)
             await group.__aexit__(None, None, None)
         except BaseExceptionGroup as failures:
             if error is None or isinstance(error, asyncio.CancelledError):

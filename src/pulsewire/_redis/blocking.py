@@ -72,9 +72,8 @@ class BlockingConnection:
             raise AssertionError("a blocking connection is opened before it is used")
         self._is_blocked = True
         try:
-            if (
-                self._asked is not None
-            ):  # in the same write as the command; it holds for the next one only
+            # in the same write as the command; it holds for the next one only
+            if self._asked is not None:
                 connection.submit_unheard(("ASKING",))
             return await connection.submit(command)
         except ConnectionLost:

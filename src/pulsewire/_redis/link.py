@@ -380,9 +380,8 @@ async def kill_lost(ask: Callable[..., Awaitable[Any]], lost: LostConnection) ->
     """Have the server that `ask` asks drop a connection, if it is one of its own."""
     listed = await ask("CLIENT", "LIST", "ID", lost.client_id)
     text = listed.decode() if isinstance(listed, bytes) else str(listed)
-    if (
-        f"name={lost.name} " in text
-    ):  # ids start again after a restart: the name says that it is the same
+    # ids start again after a restart: the name says that it is the same
+    if f"name={lost.name} " in text:
         await ask("CLIENT", "KILL", "ID", lost.client_id)
 
 

@@ -83,9 +83,8 @@ async def open_connection(
     name = f"pulsewire:{new_ulid()}"  # unique, so that `Link.make_sure_dead` takes no other client for it
     connection = JoinedConnection(door.address, silence=silence, on_push=on_push, on_lost=on_lost)
     try:
-        with anyio.fail_after(
-            CONNECT_TIMEOUT
-        ):  # redis-py bounds the connect, this its handshake as well
+        # redis-py bounds the connect, this its handshake as well
+        with anyio.fail_after(CONNECT_TIMEOUT):
             greeting = await _greet(door, connection, name)
         info = read_greeting(greeting, door.address)
         if master_only:

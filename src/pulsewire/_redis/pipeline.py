@@ -32,9 +32,8 @@ Command = tuple[Argument, ...] | bytes
 MAX_IN_FLIGHT = 10_000
 """Replies that may be outstanding on one connection before callers have to wait."""
 
-_NOTHING = (
-    object()
-)  # hiredis's own default for "not enough data" is False, which RESP3 also uses as a value
+# hiredis's own default for "not enough data" is False, which RESP3 also uses as a value
+_NOTHING = object()
 _pack = cast("Callable[[tuple[Argument, ...]], bytes]", hiredis.pack_command)
 
 
@@ -202,9 +201,8 @@ class JoinedConnection(asyncio.Protocol):
         finally:
             if not waiter.cancelled():
                 self._admitted -= 1
-                self._loop.call_soon(
-                    self._let_in
-                )  # the next one, if this place is not used after all
+                # the next one, if this place is not used after all
+                self._loop.call_soon(self._let_in)
 
     def retire(self) -> None:
         """Take no more commands, and close once the replies that are still outstanding have come."""
@@ -295,9 +293,8 @@ class JoinedConnection(asyncio.Protocol):
             return
         outbox = self._outbox
         data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
-        if len(self._waiting) == len(
-            outbox
-        ):  # nothing was outstanding: the wait for a reply begins now
+        # nothing was outstanding: the wait for a reply begins now
+        if len(self._waiting) == len(outbox):
             self._progress_at = self._loop.time()
         outbox.clear()
         if self._sweeper is None:

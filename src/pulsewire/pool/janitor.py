@@ -144,9 +144,8 @@ class Janitor:
         """Take out of the map who has no lease: it died between the two."""
         if self._crew.roster.shutdown_by and not await self._crew.store.shutdown_by():
             await self._workers.delete(SHUTDOWN_ENTRY)  # its asker has died (protocol 7.3)
-        known = list(
-            self._crew.roster.workers
-        )  # each got its lease before its entry (protocol 2.2)
+        # each got its lease before its entry (protocol 2.2)
+        known = list(self._crew.roster.workers)
         leases = await self._crew.store.leases()
         for worker in known:
             if worker not in leases:

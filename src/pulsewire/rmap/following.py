@@ -313,9 +313,8 @@ class Follower(Generic[T]):
     def _take_ttl(self, milliseconds: int) -> None:
         """The reply of PTTL: -1 for a key that stays, -2 for none, which may yet get a time to live."""
         self._may_get_ttl = self._has_ttl or milliseconds == NO_KEY
-        if (
-            milliseconds == NO_KEY
-        ):  # it has expired, if it was to: the snapshot that follows will say so
+        # it has expired, if it was to: the snapshot that follows will say so
+        if milliseconds == NO_KEY:
             return
         self._cancel_expiry()
         self._expires_at = None

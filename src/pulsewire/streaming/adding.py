@@ -194,9 +194,8 @@ class Adder(Generic[T]):
                 if event_id is not None:
                     return event_id
                 await asyncio.sleep(backoff.next_pause())
-            except (
-                ConnectionLost
-            ) as error:  # repeated under its key until nobody wanted to wait any more
+            except ConnectionLost as error:
+                # repeated under its key until nobody wanted to wait any more
                 hint = "adding again under its idempotency key is safe"
                 raise OutcomeUnknown("add", f"{error.reason}; {hint}") from error
             else:

@@ -120,9 +120,8 @@ class Consumption(Generic[T]):
                     await self._handler(event)
         except Exception as error:  # noqa: BLE001  # the user's handler: an outcome of this event, the sink lives on
             share.failed(event, error)
-        except (
-            BaseException
-        ):  # cancelled: if the sink stays open, nobody would ever work on it again
+        except BaseException:
+            # cancelled: if the sink stays open, nobody would ever work on it again
             share.finish(event.id)
             raise
         else:

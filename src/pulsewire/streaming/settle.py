@@ -79,9 +79,8 @@ class Inquiry:
                 questions, self._asked = self._asked, []
                 try:
                     await self._look(questions)
-                except (
-                    PulsewireError
-                ) as error:  # the same for all of them: nobody need wait for it again
+                except PulsewireError as error:
+                    # the same for all of them: nobody need wait for it again
                     for question in questions:
                         _refuse(question, error)
                 finally:  # cancelled: somebody else looks for the others
@@ -96,9 +95,8 @@ class Inquiry:
             await store.link.make_sure_dead(store.main, lost)
         floor = min((question.floor for question in questions), key=order_of)
         last = await store.last_id()
-        if order_of(last) < order_of(
-            floor
-        ):  # after a failover, by another clock: look further back
+        # after a failover, by another clock: look further back
+        if order_of(last) < order_of(floor):
             floor = f"{max(order_of(last)[0] - int(CLOCK_MARGIN * 1000), 0)}-0"
         wanted = {question.request: question for question in questions}
         start = floor

@@ -57,9 +57,8 @@ class SinkOptions(IntakeOptions):
     max_deliveries: int | None = None
 
     def __post_init__(self) -> None:
-        super(
-            SinkOptions, self
-        ).__post_init__()  # slots=True makes a new class: the short form fails
+        # slots=True makes a new class: the short form fails
+        super(SinkOptions, self).__post_init__()
         check_name("sink", self.name)
         check_seconds("ack_grace", self.ack_grace, LEAST_ACK_GRACE)
         if self.max_deliveries is not None:
@@ -398,9 +397,8 @@ class SinkIterator(Generic[T]):
     def __aiter__(self) -> Self:
         return self
 
-    def __del__(
-        self,
-    ) -> None:  # the loop was left early: else nobody would get the event while the sink is open
+    def __del__(self) -> None:
+        # the loop was left early: else nobody would get the event while the sink is open
         if self._in_hand is not None:
             _move_on(self._in_hand)
 

@@ -174,9 +174,8 @@ def test_result_that_is_not_there_is_an_error_and_not_none() -> None:
         return None
 
     assert charge.result(info("charge", TaskState.COMPLETED)) is None
-    assert (
-        charge.result(info("charge", TaskState.ACTIVE, b"5")) == 5
-    )  # written by the handler itself
+    # written by the handler itself
+    assert charge.result(info("charge", TaskState.ACTIVE, b"5")) == 5
     with pytest.raises(WrongState, match="it is pending"):
         charge.result(info("charge", TaskState.PENDING))
     with pytest.raises(InvalidOption, match="no task of type 'charge'"):

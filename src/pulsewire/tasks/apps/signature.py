@@ -206,9 +206,8 @@ class Arguments:
             return _NO_ARGUMENTS
         try:
             payload = _ENCODER.encode(values)
-            self._decoder.decode(
-                payload
-            )  # what the handler would refuse is refused here, where its cause is
+            # what the handler would refuse is refused here, where its cause is
+            self._decoder.decode(payload)
         except _UNWRITABLE as error:
             raise TypeError(f"{self.function} cannot be called so as a task: {error}") from error
         return payload

@@ -214,9 +214,8 @@ class Inspector:
                 raise QueueNotEmpty(queue, count)
             if outcome == "active":
                 raise QueueInUse(queue, count)
-            await (
-                store.purge()
-            )  # of an earlier removal that did not come to its end, if it is unfinished
+            # of an earlier removal that did not come to its end, if it is unfinished
+            await store.purge()
             if outcome == "removed":
                 break
         await self._registry.drop_queue(queue)

@@ -99,6 +99,11 @@ class QueuePlace:
         self.may_have_tasks = True
         self.dry = Stop()
 
+    def let_go(self, attempt: Attempt) -> None:
+        """It is settled; a later attempt at the same task stays held."""
+        if self.held.get(attempt.task_id) is attempt:
+            del self.held[attempt.task_id]
+
     async def note_alone(self, task_id: str) -> None:
         """A task whose servers died is about to run alone. Where that cannot be noted, it is not taken for the reason.
 

@@ -63,8 +63,7 @@ class Settler:
         place, reason = attempt.place, attempt.reason
         message, error = attempt.message, attempt.error
         if isinstance(reason, TaskLeaseLost):  # whoever takes it over settles it
-            if place.held.get(attempt.task_id) is attempt:
-                del place.held[attempt.task_id]
+            place.let_go(attempt)
             self._hooks.task_lost(place.name, attempt.task_id)
             return
         if error is None:
@@ -203,10 +202,8 @@ class Settler:
         *,
         is_first: bool,
     ) -> None:
-        held = place.held
         for attempt in attempts:
-            if held.get(attempt.task_id) is attempt:
-                del held[attempt.task_id]
+            place.let_go(attempt)
         if lost and is_first:
             for task_id in lost:
                 self._lost(place, text(task_id))
@@ -238,8 +235,7 @@ class Settler:
         is_first: bool,
     ) -> None:
         for (attempt, end), word in zip(ends, words, strict=True):
-            if place.held.get(attempt.task_id) is attempt:
-                del place.held[attempt.task_id]
+            place.let_go(attempt)
             if word != "left" and is_first:
                 self._lost(place, end.task_id)
 

@@ -130,9 +130,8 @@ class Supply:
             attempt = Attempt(place, task_id, message, asked_at)
             attempt.waited = max(now - int(since) / 1e9, 0.0) if since.isdigit() else 0.0
             if (before := place.held.get(task_id)) is not None:
-                self._attempts.lost(
-                    before
-                )  # it was recovered elsewhere meanwhile, and has come back
+                # it was recovered elsewhere meanwhile, and has come back
+                self._attempts.lost(before)
             place.held[task_id] = attempt
             attempt.lost = taken.lost.get(raw_id, 0)
             if attempt.lost < self._suspicious:
@@ -158,7 +157,7 @@ class Supply:
         ]
         await place.store.leave(self._owner, later, self._clock.day())
         for attempt in attempts:
-            place.held.pop(attempt.task_id, None)
+            place.let_go(attempt)
 
     async def _find_taken(self) -> None:
         """Find tasks that were taken by a request whose reply was lost."""
@@ -200,9 +199,8 @@ class Supply:
                 found = await place.waiter.call(
                     "BLMOVE", pending, pending, "RIGHT", "RIGHT", LONGEST_BLOCK
                 )
-            except (
-                ServerFull
-            ):  # it refuses BLMOVE, since that might need memory; taking it does not
+            except ServerFull:
+                # it refuses BLMOVE, since that might need memory; taking it does not
                 await stop.sleep(LOOK_AGAIN)
                 found = True
             except ServerUnavailable:

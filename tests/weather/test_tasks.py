@@ -695,7 +695,7 @@ async def delete_keys(at: Weather) -> None:
 async def delete_lists(at: Weather) -> None:
     """What says which tasks are active is deleted while they run, one of the two at a time: they end well."""
     for name in ("lease", "active"):
-        ids = await at.station.enqueue_many(SLOTS, how=How(takes=2 * LEASE))
+        ids = await at.station.enqueue_many(SLOTS, how=How(takes=2 * SHARING * LEASE))
         await wait_until(partial(at.ledger.is_running, ids), what="they run")
         await at.server.command("DEL", key_of("default", "", name))
         await at.station.wait_state("", ids)

@@ -18,7 +18,7 @@ GROWTH = 1.5
 
 
 async def wait_until(
-    condition: Callable[[], bool | Awaitable[bool]], *, timeout: float = 10.0, what: str
+    condition: Callable[[], bool | Awaitable[bool]], *, timeout: float = 30.0, what: str
 ) -> None:
     """Return as soon as `condition` is true.
 

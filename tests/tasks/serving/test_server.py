@@ -68,8 +68,10 @@ async def test_server_that_is_cancelled_while_it_begins_leaves_nothing(
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
-    names = {thread.name for thread in threading.enumerate()}
-    assert "pulsewire-leases" not in names
+    await wait_until(
+        lambda: "pulsewire-leases" not in {thread.name for thread in threading.enumerate()},
+        what="its thread has ended",
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,3 +46,13 @@ async def counters_of(server: SingleServer, queue: str) -> dict[str, int]:
     """How many attempts have ended, and how many of them have failed."""
     names = {name: f"asynq:{{{queue}}}:{name}" for name in ("processed", "failed")}
     return {name: int(await server.command("GET", key) or 0) for name, key in names.items()}
+
+
+async def states_of(server: SingleServer, queue: str) -> list[tuple[str, bytes]]:
+    """Every task that there is, and its state."""
+    prefix = f"asynq:{{{queue}}}:t:"
+    keys = await server.command("KEYS", f"{prefix}*")
+    states = await server.pipeline(*(("HGET", key, "state") for key in keys))
+    return [
+        (key.decode().removeprefix(prefix), state) for key, state in zip(keys, states, strict=True)
+    ]

@@ -87,6 +87,7 @@ class Program:
     def __init__(self, process: asyncio.subprocess.Process, facts: Facts, errors: Path) -> None:
         self.facts = facts
         self.pid = process.pid
+        self.was_killed = False
         self._process = process
         self._errors = errors
 
@@ -102,6 +103,7 @@ class Program:
 
     async def kill(self) -> None:
         """SIGKILL; returns when it is gone."""
+        self.was_killed = True
         self._process.kill()
         await self._process.communicate()
 

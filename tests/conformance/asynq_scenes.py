@@ -15,6 +15,8 @@ from tests.conformance.asynq_programs import PATIENCE, Facts, Programs
 from tests.conformance.asynq_worker import Handling, joined
 
 QUEUE = "shared"
+LONG_AGO = 31.0
+"""Seconds since a lease has ended after which Go takes its task for lost."""
 SLOTS = {"notifications": 16340, "webhooks": 4418, "images": 9450}
 """The queues of asynq's tutorial on Redis Cluster, and the slots that it shows."""
 GROUP = "a:group"
@@ -70,21 +72,23 @@ class Fleet:
 
     @asynccontextmanager
     async def running(
-        self, *, retry_delay: float = 0.0, group_size: int = 0
+        self, *, retry_delay: float | None = 0.0, group_size: int = 0
     ) -> AsyncIterator[None]:
-        """The runner's server runs."""
+        """The runner's server runs. None is the delay that its language has by default."""
         if self.runner == "ours":
-            groups: dict[str, Any] = {}
+            chosen: dict[str, Any] = {}
             if group_size:
-                groups = {"aggregator": joined, "group_max_size": group_size, "group_grace": 1.0}
+                chosen = {"aggregator": joined, "group_max_size": group_size, "group_grace": 1.0}
+            if retry_delay is not None:
+                chosen["retry_delay"] = lambda *_: retry_delay
             async with self._hub.task_server(
                 Handling("ours", self.facts.add),
                 queues=[QUEUE, "other"],
-                retry_delay=lambda *_: retry_delay,
                 shutdown_timeout=0.1,
                 concurrency=10,
+                forward_interval=0.1,
                 janitor_interval=0.1,
-                **groups,
+                **chosen,
             ):
                 yield
         else:

@@ -1,16 +1,19 @@
 """The handlers of the conformance tests in Python, and a process that serves them.
 
-Run as `python asynq_worker.py URL SETTINGS`, settings in JSON: what `hub.task_server` takes, and `name`. It tells what
-it does as the Go program does (`go/asynq/serve.go`), a JSON document a line, and ends in order when its input ends.
+Run as `python asynq_worker.py URL SETTINGS`, settings in JSON: what `hub.task_server` takes, `name`, and `group_size`
+where it is to aggregate. It tells what it does as the Go program does (`go/asynq/serve.go`), a JSON document a line,
+and ends in order when its input ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -37,13 +40,17 @@ class Handling:
     def __init__(self, name: str, tell: Tell) -> None:
         self.name = name
         self._tell = tell
+        self._runs = itertools.count()
 
     async def __call__(self, task: Task) -> None:
         """Handle one."""
+        run = next(self._runs)
         left = (task.deadline - datetime.now(UTC)).total_seconds() if task.deadline else 0.0
         self._tell(
             {
                 "event": "begun",
+                "run": run,
+                "at": time.time(),
                 "by": self.name,
                 "id": task.id,
                 "type": task.type,
@@ -62,14 +69,16 @@ class Handling:
             error = str(trouble) or type(trouble).__name__
             raise
         finally:
-            self._tell({"event": "ended", "by": self.name, "id": task.id, "error": error})
+            self._tell(
+                {"event": "ended", "run": run, "by": self.name, "id": task.id, "error": error}
+            )
 
 
 async def do(task: Task) -> None:
     """What the first word of a task's type asks for. `do` in `go/asynq/serve.go` does the same."""
     verb = task.type.partition(":")[0]
     if verb == "nap":
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
     elif verb == "result":
         await task.write_result(task.payload)
     elif verb == "fail" or (verb == "once" and not task.retried):
@@ -99,6 +108,8 @@ async def serve(url: str, settings: dict[str, Any]) -> None:
     """Run tasks until standard input ends."""
     name = settings.pop("name")
     retry_delay = settings.pop("retry_delay", 0.0)
+    if group_size := settings.pop("group_size", 0):
+        settings |= {"aggregator": joined, "group_max_size": group_size, "group_grace": 1.0}
     async with (
         pulsewire.connect(url) as hub,
         hub.task_server(

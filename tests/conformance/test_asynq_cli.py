@@ -1,4 +1,8 @@
-"""asynq's own command line on queues that we serve."""
+"""asynq's own command line on queues that we serve, and ours on queues that Go serves.
+
+asynq's is a module of its own, which nothing here builds. `PULSEWIRE_ASYNQ_CLI` names one, or one is on the PATH; where
+there is none, its tests are skipped and ours are not.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,14 @@ import pytest
 
 import pulsewire
 from pulsewire.testing import ClusterGroup, SingleServer, wait_until
-from tests.conformance.asynq_programs import PATIENCE, SOURCE, Programs
+from tests.conformance.asynq_programs import (
+    LONGEST_ANSWER,
+    PATIENCE,
+    SOURCE,
+    Programs,
+    in_json,
+    payload_of,
+)
 from tests.conformance.asynq_scenes import GROUP, HOW, QUEUE, SLOTS, Fleet, a_task, every_state
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
@@ -262,33 +274,147 @@ async def test_it_finds_our_queues_on_a_cluster(
 # --- and ours
 
 
-async def said_by_ours(programs: Programs, *arguments: str) -> Any:
-    """The words of our own command line, as JSON."""
+class OurCommandLine:
+    """Runs `pulsewire ... --json`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+        self._process = process
+        self._url = url
+
+    async def __call__(self, *arguments: str) -> Any:
+        """What it says; it must not fail."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = json.dumps([*arguments, "--json", "--url", self._url])
+        self._process.stdin.write(asked.encode() + b"\n")
+        answer = json.loads(await self._process.stdout.readline())
+        assert answer["exit_code"] == 0, answer["output"]
+        return json.loads(answer["output"])
+
+
+@pytest.fixture
+async def pulse(programs: Programs) -> AsyncIterator[OurCommandLine]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pulsewire.cli", *arguments, "--json", "--url", programs.url),
+        *(sys.executable, str(Path(__file__).with_name("our_command_line.py"))),
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        limit=LONGEST_ANSWER,
     )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    return json.loads(output)
+    yield OurCommandLine(process, programs.url)
+    await process.communicate(b"")
+    assert process.returncode == 0
 
 
-async def test_ours_shows_and_changes_what_go_holds(programs: Programs, gos: Fleet) -> None:
-    """As the inspector behind it does."""
+async def test_ours_shows_what_go_holds(pulse: OurCommandLine, gos: Fleet) -> None:
+    """Queues, their numbers, the tasks of every state, groups, statistics."""
     async with every_state(gos, "one"):
-        queues = {queue["name"]: queue for queue in await said_by_ours(programs, "queue", "ls")}
-        assert {state: queues[QUEUE][state] for state in HOW} == dict.fromkeys(HOW, 1)
-        assert queues[QUEUE]["is_paused"] is True
-        tasks = {
-            task["state"]: task for task in await said_by_ours(programs, "task", "ls", "-q", QUEUE)
-        }
+        queues = {queue["name"]: queue for queue in await pulse("queue", "ls")}
+        [queue] = await pulse("queue", "inspect", QUEUE)
+        for seen in (queue, queues[QUEUE]):
+            assert {state: seen[state] for state in HOW} == dict.fromkeys(HOW, 1)
+            assert (seen["size"], seen["is_paused"]) == (7, True)
+            assert (seen["processed"], seen["failed"]) == (3, 2)
+        tasks = {task["state"]: task for task in await pulse("task", "ls", "-q", QUEUE)}
         assert {state: task["id"] for state, task in tasks.items()} == {
             state: f"{state} one" for state in HOW
         }
         assert tasks["retry"]["last_error"] == "broken"
         assert tasks["completed"]["result"] == "completed one"
-        await said_by_ours(programs, "task", "run", "-q", QUEUE, "archived one")
-        await gos.state_is("pending", "archived one")
+        for state in HOW:
+            [task] = await pulse("task", "inspect", "-q", QUEUE, f"{state} one")
+            assert (task["state"], task["type"]) == (state, HOW[state][0])
+            assert task["payload"] == f"{state} one"
+        groups = await pulse("group", "ls", "-q", QUEUE)
+        assert groups == [{"queue": QUEUE, "group": GROUP, "size": 1}]
+        today, yesterday = await pulse("queue", "history", QUEUE, "--days", "2")
+        assert (today["processed"], today["failed"], yesterday["processed"]) == (3, 2, 0)
+        numbers = (await pulse("stats"))["aggregate"]
+    assert {state: numbers[state] for state in HOW} == dict.fromkeys(HOW, 1)
+
+
+async def test_ours_changes_tasks_of_go(pulse: OurCommandLine, gos: Fleet) -> None:
+    """One by one."""
+    async with every_state(gos, "one", "two", "three"):
+        for state in HOW:
+            if state in ("scheduled", "retry", "archived", "completed", "aggregating"):
+                await pulse("task", "run", "-q", QUEUE, f"{state} one")
+                await gos.state_is("pending", f"{state} one")
+            if state not in ("active", "archived"):
+                await pulse("task", "archive", "-q", QUEUE, f"{state} two")
+                await gos.state_is("archived", f"{state} two")
+            if state != "active":
+                await pulse("task", "delete", "-q", QUEUE, f"{state} three")
+                await gos.state_is("gone", f"{state} three")
+
+
+async def test_ours_changes_all_tasks_of_go(pulse: OurCommandLine, gos: Fleet) -> None:
+    """Of a state at once."""
+    async with every_state(gos, "one", "two"):
+        for verb, state, count in (
+            ("run", "scheduled", 2),
+            ("run", "aggregating", 2),
+            ("archive", "retry", 2),
+            ("archive", "pending", 6),
+            ("delete", "archived", 10),
+            ("delete", "completed", 2),
+        ):
+            group = ("--group", GROUP) if state == "aggregating" else ()
+            sure = ("--yes",) if verb == "delete" else ()
+            said = await pulse("task", verb, "--all", "-q", QUEUE, "-s", state, *group, *sure)
+            assert said["count"] == count
+        info = await gos.programs.inspect("GetQueueInfo", QUEUE)
+        assert (info["Size"], info["Active"]) == (2, 2)
+
+
+async def test_ours_pauses_and_cancels_and_enqueues(pulse: OurCommandLine, gos: Fleet) -> None:
+    """A server of Go does what it is told, and is shown."""
+    async with gos.running(retry_delay=600.0):
+        await gos.enqueue(a_task("note:it", "first"))
+        await gos.facts.heard("ended", "first")
+        await pulse("queue", "pause", QUEUE)
+        await pulse("task", "enqueue", "hold:it", "-q", QUEUE, "--id", "held")
+        options = ("--id", "ours", "--retention", "1h", "--max-retry", "3", "--timeout", "90s")
+        await pulse("task", "enqueue", "result:it", "payload", "-q", "other", *options)
+        told = await gos.facts.heard("ended", "ours")
+        assert gos.facts.of("begun", "held") == []
+        await pulse("queue", "unpause", QUEUE)
+        await gos.facts.heard("begun", "held")
+
+        async def is_listening() -> bool:
+            _, listeners = await gos.redis.command("PUBSUB", "NUMSUB", "asynq:cancel")
+            return int(listeners) > 0
+
+        await wait_until(is_listening, timeout=PATIENCE, what="the server listens")
+        await pulse("task", "cancel", "held")
+        await gos.facts.heard("ended", "held")
+        info = await gos.state_is("retry", "held")
+        [server] = await pulse("server", "ls")
+    assert info["LastErr"] == "context canceled"
+    assert told["error"] == ""
+    told = gos.facts.of("begun", "ours")[0]
+    assert (told["max_retry"], payload_of(told)) == (3, b"payload")
+    assert told["left"] == pytest.approx(90.0, abs=30.0)
+    kept = await gos.programs.inspect("GetTaskInfo", "other", "ours")
+    assert payload_of({"payload": kept["Result"]}) == b"payload"
+    assert (server["status"], server["queues"]) == ("active", {QUEUE: 1, "other": 1})
+    await pulse("queue", "rm", "--force", QUEUE)
+    assert await gos.programs.inspect("Queues") == ["other"]
+
+
+async def test_ours_shows_schedulers_of_go(pulse: OurCommandLine, programs: Programs) -> None:
+    """Their entries, and what these have enqueued."""
+    tick = in_json(a_task("note:tick", task_id=None, max_retry=3))
+    async with programs.go_scheduler({"spec": "@every 1s", **tick}) as scheduler:
+        [entry] = (await scheduler.ready())["entries"]
+        enqueued = await scheduler.facts.heard("enqueued")
+
+        async def is_shown() -> bool:
+            return bool(await pulse("cron", "ls"))
+
+        await wait_until(is_shown, timeout=PATIENCE, what="the entry is shown")
+        [shown] = await pulse("cron", "ls")
+        events = await pulse("cron", "history", entry)
+    assert (shown["id"], shown["spec"], shown["task_type"]) == (entry, "@every 1s", "note:tick")
+    assert enqueued["id"] in {event["task_id"] for event in events}
+    assert await pulse("cron", "ls") == []

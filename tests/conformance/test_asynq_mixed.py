@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 import pulsewire
 from pulsewire._redis.namespace import Namespace
 from pulsewire.tasks.keys import QueueKeys
-from pulsewire.tasks.serving.options import GO_LEASE
 from pulsewire.tasks.store import DONE, Leaving, QueueStore
 from pulsewire.testing import SingleServer, wait_until
 from tests._redis.kit import opened_link
 from tests.conformance.asynq_keys import content_of, counters_of, fields_of
-from tests.conformance.asynq_programs import PATIENCE, Facts, Program, Programs, payload_of
-from tests.conformance.asynq_scenes import QUEUE, a_task
+from tests.conformance.asynq_programs import PATIENCE, Facts, Programs, payload_of
+from tests.conformance.asynq_scenes import LONG_AGO, QUEUE, a_task
 from tests.conformance.asynq_worker import Handling, joined
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]  # the first run downloads
 
-LONG_AGO = 31.0
-"""Seconds since a lease has ended after which Go takes its task for lost."""
 KEYS = QueueKeys(Namespace(""), QUEUE)
-FEW = 600
 
 
 async def lapse(redis: SingleServer, *task_ids: str, ago: float = LONG_AGO) -> None:
@@ -337,65 +331,3 @@ async def _is_there(redis: SingleServer, key: str) -> bool:
 
 async def _is_gone(redis: SingleServer, key: str) -> bool:
     return not await _is_there(redis, key)
-
-
-# --- dying
-
-
-@pytest.mark.parametrize("many", [FEW, pytest.param(10_000, marks=pytest.mark.slow)])
-async def test_nothing_is_lost_when_one_of_each_is_killed(
-    programs: Programs, asynq_redis: SingleServer, many: int
-) -> None:
-    """Two servers of each language; twice only what was in flight at a kill."""
-    names = [f"task {number}" for number in range(many)]
-    serving: dict[str, Any] = {"concurrency": 5, "retry_delay": 0.0}
-    async with (
-        programs.go_server(name="go 1", queues={QUEUE: 1}, **serving) as go_1,
-        programs.go_server(name="go 2", queues={QUEUE: 1}, **serving) as go_2,
-        programs.our_server(name="ours 1", queues=[QUEUE], lease=1.0, **serving) as ours_1,
-        programs.our_server(name="ours 2", queues=[QUEUE], lease=1.0, **serving) as ours_2,
-    ):
-        everyone: list[Program] = [go_1, go_2, ours_1, ours_2]
-        await programs.enqueue(*(a_task("nap:it", name, retention=3600.0) for name in names))
-        await ours_1.facts.heard("ended", count=many // 20)
-        await ours_1.kill()
-        await go_1.facts.heard("ended", count=many // 20)
-        await go_1.kill()
-        flying = unfinished(go_1) | unfinished(ours_1)
-
-        async def all_are_done() -> bool:
-            for task_id, age in (await held_by_go(asynq_redis)).items():
-                if age > 2.0 and not go_2.facts.of("begun", task_id):
-                    flying.add(task_id)  # its server died before it could tell
-                    await lapse(asynq_redis, task_id)
-            return bool(await asynq_redis.command("ZCARD", KEYS.completed) == many)
-
-        await wait_until(all_are_done, timeout=60.0, what="all tasks are completed")
-        started = Counter(fact["id"] for one in everyone for fact in one.facts.of("begun"))
-    assert set(started) == set(names)
-    assert {name for name, times in started.items() if times > 1} <= flying
-    shares = [len(one.facts.of("begun")) for one in everyone]
-    assert all(shares), shares
-    assert not {KEYS.pending, KEYS.active, KEYS.lease, KEYS.retry, KEYS.archived} & set(
-        await left(asynq_redis)
-    )
-    assert len(await left(asynq_redis)) == many + 1
-
-
-async def held_by_go(redis: SingleServer) -> dict[str, float]:
-    """The tasks that Go's servers have taken, and before how many seconds: none of them takes as long as this looks."""
-    now = int((await redis.command("TIME"))[0])
-    reply = iter(await redis.command("ZRANGE", KEYS.lease, 0, -1, "WITHSCORES"))
-    scores = {task_id.decode(): float(score) for task_id, score in zip(reply, reply, strict=True)}
-    return {
-        task_id: now + GO_LEASE - score
-        for task_id, score in scores.items()
-        if not score % 1 and score > now
-    }
-
-
-def unfinished(program: Program) -> set[str]:
-    """What a dead program had begun, and perhaps not written down; at most what it does at a time was under way."""
-    begun = [fact["id"] for fact in program.facts.of("begun")]
-    ended = {fact["id"] for fact in program.facts.of("ended")}
-    return {task_id for task_id in begun if task_id not in ended} | set(begun[-20:])

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 import pulsewire
+from pulsewire.errors import DuplicateTask, PulsewireError
 from pulsewire.tasks.messages import EnqueueEventMessage, EntryMessage
 from pulsewire.testing import SingleServer, wait_until
 from tests.conformance.asynq_keys import content_of
-from tests.conformance.asynq_programs import PATIENCE, Facts, Programs, in_json, payload_of
+from tests.conformance.asynq_programs import PATIENCE, Facts, Programs, changed, in_json, payload_of
 from tests.conformance.asynq_scenes import QUEUE, a_task
 from tests.conformance.asynq_worker import Handling
 
@@ -136,3 +137,64 @@ async def test_what_our_scheduler_enqueues_runs_in_go(
     assert written[rare].next_enqueue_time == written[its].next_enqueue_time
     written[its].id = rare
     assert written[rare].SerializeToString() == written[its].SerializeToString()
+
+
+async def test_schedulers_of_both_stand_beside_each_other(
+    programs: Programs, asynq_hub: pulsewire.Hub
+) -> None:
+    """Each shows and enqueues its own entries, any server runs them, and a lock makes one task of what both enqueue."""
+    facts = Facts()
+    errors: list[PulsewireError] = []
+    both = a_task("note:both", task_id=None, queue="not served", unique=3600.0)
+    scheduler = asynq_hub.scheduler(
+        heartbeat_interval=0.5,
+        post_enqueue=lambda _, error: errors.extend([error] if error else []),
+    )
+    ours = scheduler.register("@every 1s", changed(TICK, type="note:ours"))
+    our_both = scheduler.register("@every 1s", both)
+    entries = [{"spec": "@every 1s", **in_json(one)} for one in (TICK, both)]
+    async with (
+        programs.go_server(queues={QUEUE: 1}) as go,
+        asynq_hub.task_server(Handling("ours", facts.add), queues=[QUEUE]),
+        programs.go_scheduler(*entries) as theirs,
+        scheduler,
+    ):
+        its, its_both = (await theirs.ready())["entries"]
+
+        def enqueued(kind: str) -> set[str]:
+            told = [*go.facts.of("begun"), *facts.of("begun")]
+            return {fact["id"] for fact in told if fact["type"] == kind}
+
+        await wait_until(
+            lambda: len(enqueued("note:ours")) > 1 and len(enqueued("note:tick")) > 1,
+            timeout=PATIENCE,
+            what="both have enqueued",
+        )
+        await wait_until(
+            lambda: bool(errors and theirs.facts.of("refused")),
+            timeout=PATIENCE,
+            what="each was refused what the other one had enqueued, or itself before",
+        )
+
+        async def are_shown() -> bool:
+            shown = await programs.inspect("SchedulerEntries")
+            return {one["ID"] for one in shown} == {ours, our_both, its, its_both}
+
+        await wait_until(are_shown, timeout=PATIENCE, what="the entries of both are shown")
+        seen = {entry.id for entry in await asynq_hub.tasks.inspector.scheduler_entries()}
+        events = {
+            entry: {
+                event["TaskID"]
+                for event in await programs.inspect("ListSchedulerEnqueueEvents", entry)
+            }
+            for entry in seen
+        }
+        alone = await programs.inspect("ListPendingTasks", "not served")
+    assert seen == {ours, our_both, its, its_both}
+    assert enqueued("note:ours") & events[ours]
+    assert enqueued("note:tick") & events[its]
+    assert not events[ours] & events[its]
+    assert [task["Type"] for task in alone] == ["note:both"]
+    assert events[our_both] | events[its_both] == {alone[0]["ID"]}
+    assert {type(error) for error in errors} <= {DuplicateTask}
+    assert {fact["error"] for fact in theirs.facts.of("refused")} <= {"task already exists"}

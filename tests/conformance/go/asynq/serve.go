@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
 )
 
-var errBroken = errors.New("broken")
+var (
+	errBroken = errors.New("broken")
+	runs      atomic.Int64
+)
 
 // plan is how a server serves. Durations are seconds.
 type plan struct {
@@ -21,7 +25,7 @@ type plan struct {
 	Queues      map[string]int `json:"queues"`
 	Strict      bool           `json:"strict"`
 	Concurrency int            `json:"concurrency"`
-	RetryDelay  float64        `json:"retry_delay"`
+	RetryDelay  *float64       `json:"retry_delay"` // 0 where absent; asynq's own where null
 	GroupSize   int            `json:"group_size"`
 	GroupGrace  float64        `json:"group_grace"`
 	Patience    float64        `json:"shutdown_timeout"`
@@ -30,6 +34,8 @@ type plan struct {
 // begun is told when a handler begins, ended when it has ended.
 type begun struct {
 	Event    string            `json:"event"`
+	Run      int64             `json:"run"` // a number for each run of this server
+	At       float64           `json:"at"`  // Unix seconds
 	By       string            `json:"by"`
 	ID       string            `json:"id"`
 	Type     string            `json:"type"`
@@ -43,13 +49,15 @@ type begun struct {
 
 type ended struct {
 	Event string `json:"event"`
+	Run   int64  `json:"run"`
 	By    string `json:"by"`
 	ID    string `json:"id"`
 	Error string `json:"error"`
 }
 
 func serve(redis asynq.RedisConnOpt, settings []byte) error {
-	chosen := plan{Name: "go", Concurrency: 10, GroupGrace: 1, Patience: 0.1}
+	atOnce := 0.0
+	chosen := plan{Name: "go", Concurrency: 10, RetryDelay: &atOnce, GroupGrace: 1, Patience: 0.1}
 	if err := json.Unmarshal(settings, &chosen); err != nil {
 		return err
 	}
@@ -61,10 +69,12 @@ func serve(redis asynq.RedisConnOpt, settings []byte) error {
 		DelayedTaskCheckInterval: 50 * time.Millisecond,
 		JanitorInterval:          100 * time.Millisecond,
 		ShutdownTimeout:          seconds(chosen.Patience),
-		RetryDelayFunc: func(int, error, *asynq.Task) time.Duration {
-			return seconds(chosen.RetryDelay)
-		},
-		LogLevel: asynq.WarnLevel,
+		LogLevel:                 asynq.WarnLevel,
+	}
+	if chosen.RetryDelay != nil {
+		config.RetryDelayFunc = func(int, error, *asynq.Task) time.Duration {
+			return seconds(*chosen.RetryDelay)
+		}
 	}
 	if chosen.GroupSize > 0 {
 		config.GroupMaxSize = chosen.GroupSize
@@ -96,7 +106,7 @@ func (p plan) handle(ctx context.Context, task *asynq.Task) error {
 	retried, _ := asynq.GetRetryCount(ctx)
 	maxRetry, _ := asynq.GetMaxRetry(ctx)
 	fact := begun{
-		Event: "begun", By: p.Name, ID: id, Type: task.Type(), Payload: task.Payload(), Headers: task.Headers(),
+		Event: "begun", Run: runs.Add(1), At: float64(time.Now().UnixMicro()) / 1e6, By: p.Name, ID: id, Type: task.Type(), Payload: task.Payload(), Headers: task.Headers(),
 		Queue: queue, Retried: retried, MaxRetry: maxRetry,
 	}
 	if deadline, is := ctx.Deadline(); is {
@@ -108,7 +118,7 @@ func (p plan) handle(ctx context.Context, task *asynq.Task) error {
 	if err != nil {
 		text = err.Error()
 	}
-	tell(ended{Event: "ended", By: p.Name, ID: id, Error: text})
+	tell(ended{Event: "ended", Run: fact.Run, By: p.Name, ID: id, Error: text})
 	return err
 }
 
@@ -119,7 +129,7 @@ func do(ctx context.Context, task *asynq.Task, retried int) error {
 	case "note", "hold-in-python":
 		return nil
 	case "nap":
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 		return nil
 	case "result":
 		_, err := task.ResultWriter().Write(task.Payload())

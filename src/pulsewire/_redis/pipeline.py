@@ -31,6 +31,8 @@ Command = tuple[Argument, ...] | bytes
 
 MAX_IN_FLIGHT = 10_000
 """Replies that may be outstanding on one connection before callers have to wait."""
+NO_REPLY = "no reply for"
+"""How the reason begins why a connection was lost that had gone silent."""
 
 # hiredis's own default for "not enough data" is False, which RESP3 also uses as a value
 _NOTHING = object()
@@ -103,6 +105,7 @@ class JoinedConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = hiredis.Reader(replyError=ReplyError, notEnoughData=_NOTHING)
         self._outbox: list[bytes] = []
+        self._late: list[tuple[int, Callable[[], bytes]]] = []
         self._waiting: deque[asyncio.Future[Any] | _Hearing] = deque()
         self._confirmed_by_push: deque[tuple[asyncio.Future[Any], bytes, bytes]] = deque()
         self._flush_is_due = False
@@ -178,6 +181,19 @@ class JoinedConnection(asyncio.Protocol):
         self.submit(command).cancel()
         self._waiting[-1] = _Hearing(hear)  # in the place of the future
 
+    def submit_late(self, pack: Callable[[], bytes], hear: Callable[[Any], None]) -> None:
+        """Send a command that is packed when the write of this turn leaves; `hear` as in `submit_with`.
+
+        For commands that several callers fill in the same turn. `pack` must not raise, and is not called if the
+        connection is lost before.
+        """
+        self._late.append((len(self._outbox), pack))
+        try:
+            self.submit_with(b"", hear)
+        except ConnectionLost:
+            self._late.pop()
+            raise
+
     def submit_subscription(self, verb: str, channel: str) -> asyncio.Future[Any]:
         """Send SUBSCRIBE or one of its kin for one channel; the future is done when the server has confirmed it.
 
@@ -224,6 +240,7 @@ class JoinedConnection(asyncio.Protocol):
         outstanding, self._waiting = self._waiting, deque()
         unsent_from = len(outstanding) - len(self._outbox)
         self._outbox.clear()
+        self._late.clear()
         self._confirmed_by_push.clear()
         for index, future in enumerate(outstanding):
             if not future.done():
@@ -292,6 +309,10 @@ class JoinedConnection(asyncio.Protocol):
         if self._lost is not None or self._transport is None:
             return
         outbox = self._outbox
+        if self._late:
+            for place, pack in self._late:
+                outbox[place] = pack()
+            self._late.clear()
         data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
         # nothing was outstanding: the wait for a reply begins now
         if len(self._waiting) == len(outbox):
@@ -307,7 +328,7 @@ class JoinedConnection(asyncio.Protocol):
             return  # armed again by the next flush
         due_in = self._progress_at + self.silence - self._loop.time()
         if due_in <= 0:
-            self.lose(f"no reply for {self.silence:.1f} s")
+            self.lose(f"{NO_REPLY} {self.silence:.1f} s")
         else:
             self._sweeper = self._loop.call_later(due_in, self._sweep)
 

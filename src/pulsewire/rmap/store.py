@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from pulsewire._core.clock import SYSTEM_CLOCK
@@ -19,6 +20,7 @@ from pulsewire._redis.scripts import Script
 from pulsewire._redis.translate import ReplyError, Verdict, verdict
 from pulsewire.errors import ConnectionLost, OutcomeUnknown, PermissionDenied, ServerError
 from pulsewire.rmap.keys import MapKeys
+from pulsewire.rmap.turn import Turn, in_shares
 from pulsewire.rmap.wire import KIND_FIELD, REVISION_FIELD, MapInfo, decode_revision, encode_key
 
 HALF_MOVED = ("ASK", "TRYAGAIN")
@@ -28,6 +30,7 @@ without its record, and with it the promise that it can be repeated: a lost repl
 MOST_PLACES = 8
 """Templates of commands are kept up to so many arguments; longer ones are lists of the caller's length."""
 Condition = Literal[b"always", b"absent", b"equal"]
+_ALWAYS: Condition = b"always"
 
 
 def _script(name: str) -> Script:
@@ -55,14 +58,13 @@ class Written(NamedTuple):
     text: bytes
 
 
-class _Sent(NamedTuple):
+class _Write(NamedTuple):
     """A write that is under way."""
 
     script: Script
     request: int
     arguments: tuple[Argument, ...]
     connection: JoinedConnection
-    reply: asyncio.Future[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class MapStore:
         self.is_sharded = link.info.has_sharded_pubsub
         self.channel = keys.updates(sharded=self.is_sharded)
         self._life = life
+        self._loop = asyncio.get_running_loop()
         self._begin()
 
     def _begin(self) -> None:
@@ -100,14 +103,18 @@ class MapStore:
         self._requests = Requests()
         self._fixed = (self.channel, publish, *self._life.arguments(), _ms(KEPT))
         self._templates: dict[tuple[str, int], bytes] = {}
+        self._turns: dict[str, Turn] = {}
 
     # --- writing
 
     async def set(
         self, key: str, value: bytes, condition: Condition = b"always", test: bytes = b""
     ) -> Written:
-        """Store a value if the condition holds. Outcome `stored` or `kept`; `text` is the value found."""
-        return _found(await self._run(SET, encode_key(key), value, condition, test))
+        """Store a value if the condition holds. Outcome `stored` or `kept`; `text` is the value found.
+
+        Those that are asked for in one turn of the loop travel together.
+        """
+        return _found(await self._run_joined(SET, encode_key(key), value, condition, test))
 
     async def delete(
         self, key: str, condition: Condition = b"always", test: bytes = b""
@@ -121,8 +128,11 @@ class MapStore:
         return Written(outcome, revision, existed=False, text=b"")
 
     async def inc(self, key: str, by: int) -> Written:
-        """Add to a whole number. Outcome `stored` with the number, or `refused` with the reason."""
-        return _changed(await self._run(INC, encode_key(key), by))
+        """Add to a whole number. Outcome `stored` with the number, or `refused` with the reason.
+
+        Those that are asked for in one turn of the loop travel together.
+        """
+        return _changed(await self._run_joined(INC, encode_key(key), b"%d" % by))
 
     async def append(
         self, key: str, items: list[bytes], *, only_new: bool, max_size: int
@@ -146,19 +156,51 @@ class MapStore:
     async def set_many(self, pairs: Sequence[tuple[str, bytes]]) -> list[Written]:
         """`set` for each pair, in this order and in one write."""
         connection = await self.link.connection_for(self.content)
-        sent = [
-            self._send(connection, SET, (encode_key(key), value, b"always", b""))
-            for key, value in pairs
-        ]
+        sets = ((encode_key(key), value, _ALWAYS, b"") for key, value in pairs)
+        sent = [self._send(connection, SET, arguments) for arguments in in_shares(sets)]
         written: list[Written] = []
-        try:
-            while len(written) < len(sent):
-                written.append(_found(await self._bring_home(sent[len(written)])))
-        finally:
-            for write in sent[len(written) + 1 :]:  # only if that one failed
-                self._requests.in_doubt(write.request, SYSTEM_CLOCK.monotonic())
-                write.reply.add_done_callback(take_note)
+        for done, (write, reply) in enumerate(sent, 1):
+            try:
+                written += map(_found, await self._bring_home(write, reply))
+            except BaseException:
+                for other, unheard in sent[done:]:
+                    self._doubt(other.request)
+                    unheard.add_done_callback(take_note)
+                raise
         return written
+
+    async def _run_joined(self, script: Script, *arguments: bytes) -> list[Any]:
+        """As `_run`, together with what others ask for in this turn of the loop."""
+        connection = await self.link.connection_for(self.content)
+        turn = self._turns.get(script.name)
+        if turn is None or not turn.is_open or turn.connection is not connection:
+            turn = self._turns[script.name] = self._begin_turn(script, connection)
+        place, caller = turn.add(arguments, self._loop)
+        reply = await caller
+        if reply is None:
+            reply = (await turn.settled(self._settle_turn))[place]
+        return reply
+
+    def _begin_turn(self, script: Script, connection: JoinedConnection) -> Turn:
+        turn = Turn(script, connection, self._requests.next())
+        connection.submit_late(partial(self._pack_turn, turn), partial(self._heard, turn))
+        return turn
+
+    def _pack_turn(self, turn: Turn) -> bytes:
+        turn.is_open = False
+        return self._pack(turn.script, turn.request, turn.arguments)
+
+    def _heard(self, turn: Turn, reply: Any) -> None:  # noqa: ANN401  # a reply
+        if isinstance(reply, (ReplyError, ConnectionLost)):
+            if not turn.fail(reply):
+                self._doubt(turn.request)
+            return
+        self._answered(turn.connection, turn.request, _size(reply))
+        turn.give(reply)
+
+    async def _settle_turn(self, turn: Turn, trouble: ReplyError | ConnectionLost) -> list[Any]:
+        write = _Write(turn.script, turn.request, tuple(turn.arguments), turn.connection)
+        return await self._settle(write, trouble)
 
     async def _run(self, script: Script, *arguments: Argument) -> list[Any]:
         """Carry a write out once, whatever happens to its reply.
@@ -168,48 +210,54 @@ class MapStore:
             ServerUnavailable: it was not carried out.
         """
         connection = await self.link.connection_for(self.content)
-        return await self._bring_home(self._send(connection, script, arguments))
+        return await self._bring_home(*self._send(connection, script, arguments))
 
     def _send(
         self, connection: JoinedConnection, script: Script, arguments: tuple[Argument, ...]
-    ) -> _Sent:
-        request = self._requests.next()
-        packed = self._pack(script, request, arguments)
-        return _Sent(script, request, arguments, connection, connection.submit(packed))
+    ) -> tuple[_Write, asyncio.Future[Any]]:
+        write = _Write(script, self._requests.next(), arguments, connection)
+        return write, connection.submit(self._pack(script, write.request, arguments))
 
-    async def _bring_home(self, sent: _Sent) -> list[Any]:
+    async def _bring_home(self, write: _Write, coming: asyncio.Future[Any]) -> list[Any]:
         """The reply to a write; it is sent again as long as nobody knows whether it was carried out."""
-        requests, connection, request = self._requests, sent.connection, sent.request
         try:
-            try:
-                reply: list[Any] = await sent.reply
-            except ReplyError as trouble:
-                if verdict(trouble) is not Verdict.LOAD_SCRIPT or not connection.is_usable:
-                    raise
-                reply = await connection.submit(self._words(sent, "EVAL", sent.script.text))
+            reply: list[Any] = await coming
         except (ReplyError, ConnectionLost) as trouble:
-            requests.in_doubt(request, SYSTEM_CLOCK.monotonic())
-            return await self._send_again(sent, trouble)
+            return await self._settle(write, trouble)
         except BaseException:  # cancelled: whether it is carried out, nobody will know
-            requests.in_doubt(request, SYSTEM_CLOCK.monotonic())
+            self._doubt(write.request)
             raise
-        last = reply[-1]
-        size = len(last) if type(last) is bytes else 0
-        forgotten = requests.answered(request, size, SYSTEM_CLOCK.monotonic())
-        if forgotten and connection.is_usable:
-            connection.submit_unheard(("HDEL", self._writer, *forgotten))
+        self._answered(write.connection, write.request, _size(reply))
         return reply
 
-    async def _send_again(self, sent: _Sent, trouble: ReplyError | ConnectionLost) -> list[Any]:
-        script = sent.script
+    async def _settle(self, write: _Write, trouble: ReplyError | ConnectionLost) -> list[Any]:
+        """The reply to a write that has met trouble."""
+        connection = write.connection
+        is_unknown = isinstance(trouble, ReplyError) and verdict(trouble) is Verdict.LOAD_SCRIPT
+        if is_unknown and connection.is_usable:
+            whole = connection.submit(self._words(write, "EVAL", write.script.text))
+            return await self._bring_home(write, whole)
+        self._doubt(write.request)
+        return await self._send_again(write, trouble)
+
+    def _answered(self, connection: JoinedConnection, request: int, size: int) -> None:
+        forgotten = self._requests.answered(request, size, SYSTEM_CLOCK.monotonic())
+        if forgotten and connection.is_usable:
+            connection.submit_unheard(("HDEL", self._writer, *forgotten))
+
+    def _doubt(self, request: int) -> None:
+        self._requests.in_doubt(request, SYSTEM_CLOCK.monotonic())
+
+    async def _send_again(self, write: _Write, trouble: ReplyError | ConnectionLost) -> list[Any]:
+        script = write.script
         is_safe = not (isinstance(trouble, ReplyError) and trouble.code in HALF_MOVED)
-        command = self._words(sent, "EVALSHA", script.sha, has_record=is_safe)
+        command = self._words(write, "EVALSHA", script.sha, has_record=is_safe)
         try:
             reply: list[Any] = await self.link.resume(
                 self.content,
                 command,
                 trouble,
-                sent.connection,
+                write.connection,
                 repeatable=is_safe,
                 text=script.text,
             )
@@ -220,13 +268,13 @@ class MapStore:
         return reply
 
     def _words(
-        self, sent: _Sent, verb: str, script: str, *, has_record: bool = True
+        self, write: _Write, verb: str, script: str, *, has_record: bool = True
     ) -> tuple[Argument, ...]:
         """A write as it is sent again."""
         keys = (2, self.content, self._writer) if has_record else (1, self.content)
-        return (verb, script, *keys, *self._fixed, sent.request, *sent.arguments)
+        return (verb, script, *keys, *self._fixed, write.request, *write.arguments)
 
-    def _pack(self, script: Script, request: int, arguments: tuple[Argument, ...]) -> bytes:
+    def _pack(self, script: Script, request: int, arguments: Sequence[Argument]) -> bytes:
         """The EVALSHA as it travels; what is the same every time is packed once."""
         kind = (script.name, len(arguments))
         template = self._templates.get(kind)
@@ -244,7 +292,8 @@ class MapStore:
 
     async def sign_off(self) -> None:
         """Have the server forget this writer, unless a copy of a write may still be on its way."""
-        if self._requests.was_used and not self._requests.has_doubtful:
+        is_collecting = any(turn.is_open for turn in self._turns.values())
+        if self._requests.was_used and not self._requests.has_doubtful and not is_collecting:
             connection = await self.link.connection_for(self.content)
             connection.submit_unheard(("UNLINK", self._writer))
             self._begin()
@@ -290,6 +339,13 @@ class MapStore:
             return await self.link.call(self.content, *command, repeatable=True)
         except (ServerError, PermissionDenied):
             return None
+
+
+def _size(reply: list[Any]) -> int:
+    last = reply[-1]
+    if type(last) is list:
+        return sum(len(found[-1]) for found in reply)
+    return len(last) if type(last) is bytes else 0
 
 
 def _found(reply: list[Any]) -> Written:

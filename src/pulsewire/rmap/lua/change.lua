@@ -1,9 +1,10 @@
 -- Fragment, after "request": the one owner of how a map changes (spec/pulse.md 1.1 and 1.2). The new content, the next
--- revision, the kind and one notice, together or not at all: what memory or the ACL may refuse is tried before anything
--- is changed, and the notice goes before the change. (Redis 6.2 cannot say beforehand what its ACL forbids.)
+-- revision, the kind and the notices, together or not at all: what memory or the ACL may refuse is tried before anything
+-- is changed, and the notices go before the change. (Redis 6.2 cannot say beforehand what its ACL forbids.)
 -- KEYS      those of the script that includes it
 -- ARGV      those of the script that includes it
 -- Returns   commit_set(key, value, revision, reply) -> reply; or that of the first time, or why it was refused
+--           commit_sets({key, value, ...}, {set_notice(key, value, revision), ...}, last revision, reply) -> the same
 --           commit_del(key, revision, reply), commit_clear(kind, revision, reply) -> the same
 local function text(number)
   return string.format("%.0f", number)
@@ -11,7 +12,7 @@ end
 local function life(is_new)
   return sliding_ttl > 0 and sliding_ttl or ttl > 0 and (is_new or redis.call("PTTL", content) < 0) and ttl
 end
-local function announce(notice, reply)
+local function announce(notices, reply)
   local known, is_repeated = answer(reply)
   if is_repeated then
     return known
@@ -19,12 +20,14 @@ local function announce(notice, reply)
   if not writer then
     redis.call("HINCRBY", content, "=rev", 0) -- changes nothing, but is refused when memory is full, as the record is
   end
-  local sent = redis.pcall(publish, channel, notice)
-  if type(sent) == "table" and sent.err then
-    if writer then
-      redis.call("HDEL", writer, request)
+  for i = 1, #notices do
+    local sent = redis.pcall(publish, channel, notices[i])
+    if type(sent) == "table" and sent.err then -- the first one is: it is the same channel for all
+      if writer then
+        redis.call("HDEL", writer, request)
+      end
+      return sent
     end
-    return sent
   end
 end
 local function forbidden(command, ...)
@@ -32,23 +35,29 @@ local function forbidden(command, ...)
     return redis.error_reply("NOPERM this user may not use " .. command .. " on this map")
   end
 end
-local function commit_set(key, value, revision, reply)
-  local rev, expires = text(revision), life(false)
-  local notice = "set:" .. struct.pack("<i4c0i4c0i4c0", #key, key, #value, value, #rev, rev)
-  local otherwise = announce(notice, reply)
+local function set_notice(key, value, revision)
+  local rev = text(revision)
+  return "set:" .. struct.pack("<i4c0i4c0i4c0", #key, key, #value, value, #rev, rev)
+end
+local function commit_sets(pairs, notices, revision, reply)
+  local expires = life(false)
+  local otherwise = announce(notices, reply)
   if otherwise then
     return otherwise
   end
-  redis.call("HSET", content, key, value, "=rev", rev, "=kind", "set")
+  redis.call("HSET", content, "=rev", text(revision), "=kind", "set", unpack(pairs))
   if expires then
     redis.call("PEXPIRE", content, expires)
   end
   return reply
 end
+local function commit_set(key, value, revision, reply)
+  return commit_sets({ key, value }, { set_notice(key, value, revision) }, revision, reply)
+end
 local function commit_del(key, revision, reply)
   local rev, expires = text(revision), life(false)
   local notice = "del:" .. struct.pack("<i4c0i4c0", #key, key, #rev, rev)
-  local otherwise = forbidden("HDEL", key) or announce(notice, reply)
+  local otherwise = forbidden("HDEL", key) or announce({ notice }, reply)
   if otherwise then
     return otherwise
   end
@@ -61,7 +70,7 @@ local function commit_del(key, revision, reply)
 end
 local function commit_clear(kind, revision, reply)
   local rev, expires = text(revision), life(true)
-  local otherwise = forbidden("DEL") or announce(kind .. ":" .. rev, reply)
+  local otherwise = forbidden("DEL") or announce({ kind .. ":" .. rev }, reply)
   if otherwise then
     return otherwise
   end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -20,8 +21,14 @@ from tests.conftest import SharedTopologies
 
 SOURCES = Path(__file__).with_name("go")
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "conformance"
-# What go says when nobody answers, as against a proxy that answers "no such module".
-NO_PROXY = ("dial tcp", "no such host", "proxyconnect", "i/o timeout", "module lookup disabled")
+WITHOUT = {
+    "go can reach no module proxy": (
+        *("dial tcp", "no such host", "proxyconnect", "i/o timeout", "module lookup disabled"),
+    ),
+    "the module proxy does not have what the original needs": ("403 Forbidden", "404 Not Found"),
+    "the original needs a newer Go than this machine's": ("GOTOOLCHAIN=local",),
+}
+"""Why a program cannot be built here, and what go says then."""
 ASYNQ_CLI = "PULSEWIRE_ASYNQ_CLI"
 GO = ("go_program", "go_binary")
 
@@ -121,22 +128,30 @@ def _built(name: str) -> Path:
     version = subprocess.run([go, "version"], capture_output=True, check=True).stdout
     state = hashlib.sha256(version + b"".join(path.read_bytes() for path in sources)).hexdigest()
     program = CACHE / f"{name}-{state[:16]}"
-    if not program.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        unfinished = program.with_suffix(f".{os.getpid()}")  # another process may build it too
-        build = subprocess.run(
-            [go, "build", "-mod=readonly", "-o", unfinished, "."],
-            cwd=SOURCES / name,
-            env={**os.environ, "GOTOOLCHAIN": "local"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if build.returncode != 0 and any(sign in build.stderr for sign in NO_PROXY):
-            _give_up("go can reach no module proxy", *GO)
-        assert build.returncode == 0, build.stderr
-        unfinished.replace(program)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with CACHE.joinpath(f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other processes of the run need it too
+        if not program.exists():
+            _build(go, SOURCES / name, program)
     return program
+
+
+def _build(go: str, sources: Path, program: Path) -> None:
+    unfinished = program.with_suffix(".unfinished")
+    build = subprocess.run(
+        [go, "build", "-mod=readonly", "-o", unfinished, "."],
+        cwd=sources,
+        env={**os.environ, "GOTOOLCHAIN": "local"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if build.returncode != 0:
+        for reason, signs in WITHOUT.items():
+            if any(sign in build.stderr for sign in signs):
+                _give_up(f"{reason} ({sources.name})", *GO)
+    assert build.returncode == 0, build.stderr
+    unfinished.replace(program)
 
 
 def _give_up(reason: str, *fixtures: str) -> NoReturn:

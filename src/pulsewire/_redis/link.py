@@ -261,7 +261,12 @@ class Link(ABC):
 
         Where the command is an EVALSHA, `text` is its script's.
         """
-        lane = self._lane(key) or await self._open_lane(key, self.options.wait_for_server)
+        try:
+            lane = self._lane(key) or await self._open_lane(key, self.options.wait_for_server)
+        except HOPELESS as hopeless:
+            if isinstance(error, ConnectionLost) and error.was_sent:
+                raise ConnectionLost(self.shown, str(hopeless), was_sent=True) from hopeless
+            raise
         trouble = _Trouble(error, lane, connection)
         return await self._persist(key, command, repeatable=repeatable, trouble=trouble, text=text)
 
@@ -307,13 +312,13 @@ class Link(ABC):
                 await anyio.sleep(plan.pause)
             try:
                 lane, connection = await self._reach(key, plan, deadline)
-            except HOPELESS:
+            except HOPELESS as error:
+                if may_have_run:  # what it says of now must not be taken for "nothing was done"
+                    raise ConnectionLost(self.shown, str(error), was_sent=True) from error
                 raise
             except ServerUnavailable as error:
                 if plan.lane is not None and clock.monotonic() < deadline:
-                    trouble = (
-                        None  # the node we were sent to is not there: ask the owner by the map
-                    )
+                    trouble = None  # the node is not there: ask the owner by the map
                     continue
                 waited = clock.monotonic() - started
                 raise self._given_up(waited, error.reason, may_have_run=may_have_run) from error

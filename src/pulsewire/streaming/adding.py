@@ -13,6 +13,7 @@ from pulsewire._core.backoff import Backoff
 from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.ids import RequestIds
 from pulsewire._redis.link import Unsettled
+from pulsewire._redis.opening import HOPELESS
 from pulsewire._redis.pipeline import Argument, Command, JoinedConnection, bulk, take_note
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import (
@@ -250,7 +251,7 @@ class Adder(Generic[T]):
         known = floor.decode() if floor is not None else None
         try:
             event_id = await self._inquiry.find(unsettled, request, known, age)
-        except ServerUnavailable as error:
+        except (ServerUnavailable, *HOPELESS) as error:
             raise OutcomeUnknown(command, f"{lost}, and then {error}") from error
         self._source.hooks.write_settled(self._source.name, was_there=event_id is not None)
         return event_id

@@ -721,6 +721,17 @@ async def test_progress_is_noted_unless_it_is_only_looked_at(pool: Pool) -> None
     assert await pool.store.progress("k", "W", epoch, None) == "stopping"
 
 
+async def test_job_that_was_lost_from_the_list_of_its_owner_is_there_again(pool: Pool) -> None:
+    """Whenever its owner looks after it; nobody else's look does that."""
+    epoch = await pool.running()
+    owned = pool.keys.owned("W")
+    await pool.send("DEL", owned)
+    assert await pool.store.progress("k", "W", epoch - 1, None) == "stale"
+    assert await pool.store.owned("W") == []
+    assert await pool.store.progress("k", "W", epoch, None) == "running"
+    assert await pool.store.owned("W") == ["k"]
+
+
 # --- joining
 
 

@@ -734,6 +734,28 @@ async def test_foreign_key_in_a_workers_set_is_no_job_of_its(
         assert await raw(owned, "EXISTS", owned) == 0
 
 
+@on_one_server
+async def test_lost_list_of_a_workers_jobs_is_made_again(
+    make_node: MakeNode, recorder: Recorder, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody deletes it: the jobs run on, are shown, and go elsewhere when their worker leaves."""
+    monkeypatch.setattr("pulsewire.pool.staff.RECHECK", 0.1)
+    keys = [f"job {number}" for number in range(5)]
+    async with make_node() as node:
+        worker = await node.add_worker(recorder)
+        for key in keys:
+            await node.dispatch(key)
+        owned = node._store.keys.owned(worker.id)
+        await raw(owned, "DEL", owned)
+
+        async def all_are_listed() -> bool:
+            return sorted(job.key for job in await node.jobs()) == keys
+
+        await wait_until(all_are_listed, what="they are listed")
+        assert all(len(recorder.starts(key)) == 1 for key in keys)
+        assert not recorder.stops("job 0")
+
+
 @on_two_topologies
 async def test_no_order_is_left_once_all_is_carried_out(
     make_node: MakeNode, recorder: Recorder, raw: Raw

@@ -273,11 +273,10 @@ class PoolStore:
         return Answer(_text(outcome), 0, _text(text))
 
     async def progress(self, key: str, worker: str, epoch: int, text: str | None) -> str:
-        """Note progress, or only look: the job's state, or `stale`."""
+        """Note progress, or only look: the job's state, or `stale`. Either way it is among those of its owner again."""
         note = "" if text is None else "1"
-        outcome, state = await self._run(
-            PROGRESS, [self.keys.job(key)], worker, epoch, text or "", note
-        )
+        keys = [self.keys.job(key), self.keys.owned(worker)]
+        outcome, state = await self._run(PROGRESS, keys, worker, epoch, text or "", note, key)
         return _text(state) if outcome == b"noted" else "stale"
 
     async def done(self, worker: str, entry: str) -> None:

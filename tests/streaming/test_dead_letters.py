@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 
 import pulsewire
 from pulsewire import FIELDS, Event, Stream
+from pulsewire.streaming.share import ShareRules
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
 from tests.streaming.facts import PATIENCE, Facts, MakeStream, Pending, Raw, names, work_off
 
@@ -334,3 +336,70 @@ async def test_lost_replies_bury_an_event_once(
     dead = stream.sibling("events.dead")
     assert sorted(names(await dead.range()), key=int) == ["0", "1", "2", "3", "4"]
     await dead.destroy()
+
+
+# --- suspects: events whose next delivery is the last one
+
+
+async def leave_behind(stream: Stream[bytes], raw: Raw, deliveries: dict[str, int]) -> None:
+    """Events of a consumer that is no more, each of them delivered so often already."""
+    await stream.store.ensure_group("s", "0")
+    read = ("XREADGROUP", "GROUP", "s", "gone", "COUNT", 1, "STREAMS", stream.key, ">")
+    for name, count in deliveries.items():
+        event_id = await stream.add(name, b"")
+        await raw(stream.key, *read)
+        claim = ("XCLAIM", stream.key, "s", "gone", 0, event_id)
+        await raw(stream.key, *claim, "IDLE", 60_000, "RETRYCOUNT", count, "JUSTID")
+
+
+async def test_consumer_takes_one_suspect_at_a_time(stream: Stream[bytes], raw: Raw) -> None:
+    """Beside others. If it dies by it, no other one that was near its end becomes a dead letter with it."""
+    left = {"s1": 2, "a": 1, "s2": 2, "b": 1, "s3": 2, "dead": 3}
+    await leave_behind(stream, raw, left)
+    at_work: set[str] = set()
+    beside: list[set[str]] = []
+    deliveries: dict[str, int] = {}
+
+    async def handle(event: Event[bytes]) -> None:
+        at_work.add(event.name)
+        beside.append({name for name in at_work if name.startswith("s")})
+        deliveries[event.name] = event.deliveries
+        await anyio.sleep(0.05)
+        at_work.remove(event.name)
+
+    async with stream.sink("s", ack_grace=20.0, max_deliveries=3) as sink:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(sink.consume, handle, concurrency=6))
+            # the next one is taken when one is finished, not at the next of the claims every 5 s
+            with anyio.fail_after(PATIENCE):
+                await sink._all_shares()[0].claim_once(100)
+                await wait_until(lambda: len(deliveries) == 3, what="two of them, and a suspect")
+            await wait_until(lambda: len(deliveries) == 5, timeout=PATIENCE, what="all are done")
+            sink.stop()
+        assert sink.statistics().dead_lettered == 1
+    assert deliveries == {"s1": 3, "a": 2, "s2": 3, "b": 2, "s3": 3}
+    assert max(map(len, beside)) == 1
+
+
+def test_suspects_are_those_that_may_be_delivered_once_more() -> None:
+    """An event that may be delivered only once is none: it is no worse than any other when it comes."""
+
+    def suspicious(most: int | None) -> list[int]:
+        rules = ShareRules(
+            sink="s",
+            consumer="c",
+            wanted=None,
+            no_ack=False,
+            ack_grace=1.0,
+            max_deliveries=most,
+            letters=None,
+        )
+        return [count for count in range(20) if rules.suspicion.falls_on(count)]
+
+    assert {most: suspicious(most) for most in (None, 1, 2, 3, 10)} == {
+        None: [],
+        1: [],
+        2: [1],
+        3: [2],
+        10: [9],
+    }

@@ -6,7 +6,7 @@ Thin: `holdings.py` decides what is held, `store.py` and `acks.py` talk to the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from pulsewire._core.loops import LoopContext, Stop
@@ -17,7 +17,7 @@ from pulsewire.streaming.filters import Filter
 from pulsewire.streaming.holdings import Holdings
 from pulsewire.streaming.positions import age_of, order_of
 from pulsewire.streaming.source import Source
-from pulsewire.streaming.store import REFRESH_BATCH, ClaimedEntry
+from pulsewire.streaming.store import REFRESH_BATCH, ClaimedEntry, Suspicion
 from pulsewire.streaming.wire import Event, RawFields
 
 T = TypeVar("T")
@@ -52,6 +52,15 @@ class ShareRules:
     letters: DeadLetters | None
     counts: Counts = field(default_factory=Counts)
 
+    @property
+    def suspicion(self) -> Suspicion:
+        """It falls on events whose next delivery is the last one.
+
+        Their consumers may have died by them, or only beside them. So no consumer takes two of these at a time.
+        """
+        most = self.max_deliveries
+        return Suspicion() if most is None else Suspicion(max(most - 1, 1), most)
+
 
 class Share(Generic[T]):
     """A consumer in one stream's group. Events know it as their origin."""
@@ -72,11 +81,13 @@ class Share(Generic[T]):
             source.store,
             rules.sink,
             self.holdings,
-            LoopContext(Stop(), context.hooks, context.logger),
+            replace(context, stop=Stop()),
         )
         self.last_seen = "0-0"
         self.is_leaving = False
         self._noted = ""
+        self._suspect = ""
+        self._is_claiming = False
 
     @property
     def key(self) -> str:
@@ -152,6 +163,7 @@ class Share(Generic[T]):
                     continue
                 if self.holdings.take(entry.event_id):
                     events.append(event)
+        self._note_suspect(events)
         rules.counts.claimed += len(events)
         if events:
             source.hooks.events_claimed(source.name, rules.sink, len(events))
@@ -160,6 +172,11 @@ class Share(Generic[T]):
             await self._set_aside(event_id, bad_fields, why)
         for entry in dead:
             await self._bury(entry)
+
+    def _note_suspect(self, events: list[Event[T]]) -> None:
+        for event in events:
+            if self.rules.suspicion.falls_on(event.deliveries - 1):
+                self._suspect = event.id
 
     def _hand_on(self, events: list[Event[T]]) -> None:
         if events:
@@ -270,11 +287,17 @@ class Share(Generic[T]):
 
     # --- duties
 
+    @property
+    def has_suspect(self) -> bool:
+        """Whether an event is held whose next delivery would be one too many."""
+        return self._suspect in self.holdings
+
     async def claim_once(self, limit: int) -> None:
         """Take over up to `limit` events of silent consumers, and note down how far the group has come."""
         rules = self.rules
-        if self.is_leaving:
+        if self.is_leaving or self._is_claiming:
             return
+        self._is_claiming = True
         try:
             claimed = await self.source.store.claim(
                 rules.sink,
@@ -282,10 +305,14 @@ class Share(Generic[T]):
                 min_idle=rules.ack_grace,
                 count=0 if rules.no_ack else limit,
                 noted=self._noted,
+                suspicion=rules.suspicion,
+                suspects=0 if self.has_suspect else 1,
             )
         except ServerError as error:
             await self.mend(error)
             return
+        finally:
+            self._is_claiming = False
         self._noted = claimed.position
         self._miss(claimed.gone)
         await self.take_claimed(claimed.entries)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pulsewire._redis.link import Link
 from pulsewire._redis.pipeline import Argument
@@ -67,6 +67,17 @@ class ClaimedEntry:
     deliveries: int
     owner: str
     fields: RawFields
+
+
+class Suspicion(NamedTuple):
+    """Events that were delivered at least `least` times, and fewer than `below`, are suspects."""
+
+    least: int = 0
+    below: int = 0
+
+    def falls_on(self, deliveries: int) -> bool:
+        """Whether an event is a suspect."""
+        return self.least <= deliveries < self.below
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,13 +274,23 @@ class StreamStore:
         return int(await self.link.call(self.main, "XACK", self.main, group, *ids, repeatable=True))
 
     async def claim(
-        self, group: str, consumer: str, *, min_idle: float, count: int, noted: str
+        self,
+        group: str,
+        consumer: str,
+        *,
+        min_idle: float,
+        count: int,
+        noted: str,
+        suspicion: Suspicion | None = None,
+        suspects: int = 0,
     ) -> Claimed:
         """Take over events idle for `min_idle` seconds, at most `count`, and note down how far the group has come.
 
-        Claiming twice does no harm: what a lost reply brought is claimed again once it is idle.
+        Of those that are suspects, at most `suspects`. Claiming twice does no harm:
+        what a lost reply brought is claimed again once it is idle.
         """
-        arguments = (group, consumer, _ms(min_idle), count, noted)
+        rules = (*(suspicion or Suspicion()), suspects)
+        arguments = (group, consumer, _ms(min_idle), count, noted, *rules)
         _, entries, gone, position = await self.link.run(
             CLAIM, [self.main, self.keys.positions], arguments, repeatable=True
         )

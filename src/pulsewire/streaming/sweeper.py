@@ -7,16 +7,18 @@
 | tidy | at the start, then 2 x ack_grace, at least 60 s | deletes silent consumers that have nothing pending |
 
 Who is silent is judged by the server alone, from the idle time of each pending entry (spec/pulse.md S4). There is no
-lease among sinks: two that claim at once get different events (S7).
+lease among sinks: two that claim at once get different events (S7). Events whose next delivery is the last one are
+taken one at a time, so that one that ends the processes it meets takes no others with it to the dead letters.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
-from pulsewire._core.loops import LoopContext, do_at_once_and_every, do_every
+from pulsewire._core.loops import PASSING, LoopContext, do_at_once_and_every, do_every
 from pulsewire._core.tasks import OwnedTasks
 from pulsewire.errors import ServerError
 from pulsewire.streaming.inbox import Inbox
@@ -27,6 +29,8 @@ CLAIM_AT_ONCE = 100
 LEAST_CLAIM_PERIOD = 0.1
 LONGEST_CLAIM_PERIOD = 5.0
 LEAST_TIDY_PERIOD = 60.0
+SUSPECT_PERIOD = 0.02
+"""Seconds between two looks whether a suspect is finished, while there is one."""
 
 
 class Sweeper:
@@ -39,9 +43,12 @@ class Sweeper:
         self._inbox = inbox
         self._ack_grace = ack_grace
         self._loop = asyncio.get_running_loop()
+        self._tasks: OwnedTasks | None = None
+        self._followed: set[Share[Any]] = set()
 
     def start(self, tasks: OwnedTasks, context: LoopContext) -> None:
         """Start all duties."""
+        self._tasks = tasks
         quarter = self._ack_grace / 4
         claim_period = min(max(quarter, LEAST_CLAIM_PERIOD), LONGEST_CLAIM_PERIOD)
         tidy_period = max(2 * self._ack_grace, LEAST_TIDY_PERIOD)
@@ -52,8 +59,24 @@ class Sweeper:
     async def claim_once(self) -> None:
         """Take over what is wanted here from consumers that went silent."""
         for share in list(self._shares()):
-            wanted = min(max(self._inbox.room(), 0), CLAIM_AT_ONCE)
-            await share.claim_once(wanted)
+            await share.claim_once(self._wanted())
+            if share.has_suspect and share not in self._followed and self._tasks is not None:
+                self._followed.add(share)
+                self._tasks.start_soon(self._follow_suspects, share)
+
+    def _wanted(self) -> int:
+        return min(max(self._inbox.room(), 0), CLAIM_AT_ONCE)
+
+    async def _follow_suspects(self, share: Share[Any]) -> None:
+        """Take one suspect after the other, as soon as the one before is finished."""
+        try:
+            while share.has_suspect:
+                await asyncio.sleep(SUSPECT_PERIOD)
+                if not share.has_suspect:
+                    with suppress(*PASSING):  # the duty meets it, too
+                        await share.claim_once(self._wanted())
+        finally:
+            self._followed.discard(share)
 
     async def keep_once(self) -> None:
         """Keep what is held. When nobody has taken anything for ack_grace, let others have what is buffered."""

@@ -4,10 +4,13 @@
 --       2 positions  HASH    group -> oldest id it still needs
 -- ARGV  1 group   2 consumer   3 min idle ms   4 how many at most (0: only note the position)
 --       5 the position this consumer noted down last
+--       6, 7 number of deliveries from which, and below which, an event is a suspect (0, 0: none is)
+--       8 how many suspects at most
 -- Returns  {"claimed", {{id, deliveries, owner before, fields}...}, number gone, position}
 --          error NOGROUP when the group is gone
 local key, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local claimed, gone = {}, 0
+local from, below, suspects = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 
 -- One less than a whole number in digits, which may be past what a Lua number holds exactly; nil for zero.
 local function one_less(digits)
@@ -26,12 +29,16 @@ local oldest = summary[1] > 0 and summary[2]
 if oldest and tonumber(ARGV[4]) > 0 then
   for _, pending in ipairs(redis.call("XPENDING", key, group, "IDLE", ARGV[3], "-", "+", ARGV[4])) do
     local id, owner, deliveries = pending[1], pending[2], pending[4]
-    local entry = redis.call("XCLAIM", key, group, consumer, ARGV[3], id)[1]
-    if entry then
-      claimed[#claimed + 1] = { id, deliveries + 1, owner, entry[2] }
-    else
-      redis.call("XACK", key, group, id)
-      gone = gone + 1
+    local is_suspect = deliveries >= from and deliveries < below
+    if not is_suspect or suspects > 0 then
+      local entry = redis.call("XCLAIM", key, group, consumer, ARGV[3], id)[1]
+      if entry then
+        claimed[#claimed + 1] = { id, deliveries + 1, owner, entry[2] }
+        suspects = suspects - (is_suspect and 1 or 0)
+      else
+        redis.call("XACK", key, group, id)
+        gone = gone + 1
+      end
     end
   end
 end

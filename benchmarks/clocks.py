@@ -7,13 +7,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from benchmarks.plan import Measure
 from benchmarks.results import Sample
 from benchmarks.server import Server
 
 CORES: Final = os.cpu_count() or 1
+
+
+class Watcher(Protocol):
+    """Looks at a process while its region is measured."""
+
+    def begin(self, pid: int) -> None:
+        """Look at this process from now on."""
+
+    def end(self) -> None:
+        """Look no longer; the process has not been waited for yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,8 @@ def foreign_share(before: Clocks, after: Clocks, contenders_cpu: float) -> Sampl
         return {}
     others = after.machine - before.machine - contenders_cpu - (after.server - before.server)
     whole = (after.now - before.now) * CORES
-    return {Measure.FOREIGN: max(0.0, others / whole)}
+    # The machine counts in ticks of 10 ms, so a short region can come out below nothing or above all.
+    return {Measure.FOREIGN: min(1.0, max(0.0, others / whole))}
 
 
 def commands_between(before: Mapping[str, int], after: Mapping[str, int]) -> int:

@@ -30,6 +30,7 @@ MODULES: Final = {
     Program.PULSEWIRE: "benchmarks.contenders.ours",
     Program.PLAIN: "benchmarks.contenders.plain_redis",
     Program.PROBE: "benchmarks.contenders.probe",
+    Program.FASTSTREAM: "benchmarks.contenders.with_faststream",
 }
 
 
@@ -80,6 +81,11 @@ class ContenderProcess:
             if pipe is not None:
                 pipe.close()
         self._errors.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Return when the contender has prepared everything."""
@@ -158,4 +164,9 @@ def command_of(program: Program, peers: Mapping[Program, GoPeer | PythonPeer]) -
         if peer.binary is None:
             raise ContenderFailed(peer.missing)
         return [str(peer.binary)]
-    return [sys.executable, "-m", MODULES[program]]
+    python = sys.executable
+    if isinstance(peer, PythonPeer):
+        if peer.python is None:
+            raise ContenderFailed(peer.missing)
+        python = str(peer.python)
+    return [python, "-m", MODULES[program]]

@@ -31,7 +31,10 @@ FORGOTTEN: Final = "typing_extensions"
 REQUIREMENTS: Final[Mapping[Program, tuple[str, ...]]] = {
     Program.ARQ: ("arq==0.28.0", LOOP),
     Program.CELERY: ("celery[redis]==5.7.0", PARSER, LOOP),
+    Program.DOCKET: ("pydocket==0.27.0", PARSER, LOOP),
     Program.DRAMATIQ: ("dramatiq[redis]==2.2.1", PARSER, LOOP),
+    Program.FASTSTREAM: ("faststream[redis]==0.7.8", PARSER, LOOP),
+    Program.HUEY: ("huey==3.5.4", "redis==8.1.0", PARSER, LOOP),
     Program.REPID: ("repid[redis]==2.1.4", PARSER, LOOP, FORGOTTEN),
     Program.RQ: ("rq==3.0.0", PARSER, LOOP),
     Program.SAQ: ("saq[redis,hiredis]==0.26.4", LOOP, FORGOTTEN),
@@ -39,7 +42,8 @@ REQUIREMENTS: Final[Mapping[Program, tuple[str, ...]]] = {
     Program.TASKIQ: ("taskiq[uv]==0.13.0", "taskiq-redis==1.2.4", PARSER),
 }
 SHOWN: Final = (
-    *("arq", "celery", "dramatiq", "repid", "rq", "saq", "streaq", "taskiq", "taskiq-redis"),
+    *("arq", "celery", "dramatiq", "faststream", "huey", "pydocket", "repid", "rq", "saq"),
+    *("streaq", "taskiq", "taskiq-redis"),
     *("redis", "hiredis", "coredis", "kombu", "uvloop"),
 )
 """The packages whose versions are reported, where they are installed."""

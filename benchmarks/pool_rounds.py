@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-from benchmarks.clocks import Clocks, commands_between, foreign_share
+from benchmarks.clocks import Clocks, Watcher, commands_between, foreign_share
 from benchmarks.contender_process import ContenderFailed, ContenderProcess
 from benchmarks.plan import Contender, Measure, Shape
 from benchmarks.results import Sample, percentile
@@ -31,7 +31,13 @@ SURVIVOR: Final = "pool-survivor"
 class PoolRounds:
     """Runs pool contenders on one server; `start` starts one process of a contender."""
 
-    def __init__(self, server: Server, start: Callable[..., ContenderProcess]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        start: Callable[..., ContenderProcess],
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._watcher = watcher
         self._server = server
         self._start = start
 
@@ -50,10 +56,14 @@ class PoolRounds:
             dispatcher = self._ready(stack, contender, pool, DISPATCHER)
             for node in nodes:
                 node.signal()
+            if self._watcher:
+                self._watcher.begin(nodes[0].pid)
             counts, before = server.command_counts(), Clocks.read(server)
             dispatcher.signal()
             outcome = dispatcher.outcome(RUN_SECONDS)
             after, later = Clocks.read(server), server.command_counts()
+            if self._watcher:
+                self._watcher.end()
             for node in nodes:
                 node.signal()
             nodes_cpu = sum(node.outcome(RUN_SECONDS).cpu_seconds for node in nodes)

@@ -8,12 +8,12 @@ somebody else was using.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Final
 
-from benchmarks.clocks import Clocks, commands_between, foreign_share
+from benchmarks.clocks import Clocks, Watcher, commands_between, foreign_share
 from benchmarks.contender_process import (
     ContenderFailed,
     ContenderProcess,
@@ -39,41 +39,52 @@ COUNTED: Final = (Shape.IDLE, Shape.FLEET)
 class Session:
     """Measures paths on one server."""
 
-    def __init__(self, server: Server, form: Form, peers: Peers) -> None:
+    def __init__(
+        self, server: Server, form: Form, peers: Peers, watcher: Watcher | None = None
+    ) -> None:
         self._server = server
         self._form = form
         self._peers = peers
         self._run = 0
         self._loaded: set[str] = set()
-        self._pools = PoolRounds(server, self._start)
-        self._tasks = TaskRounds(server, form, peers, self._start)
+        self._watcher = watcher
+        self._pools = PoolRounds(server, self._start, watcher)
+        self._tasks = TaskRounds(server, form, peers, self._start, watcher)
 
-    def measure(self, path: Path, advance: Callable[[str], None]) -> PathResult:
+    def measure(self, block: str, path: Path, advance: Callable[[str], None]) -> PathResult:
         """All rounds of one path; `advance` hears of each contender before it runs."""
-        rows = {contender.label: Row(contender.label) for contender in path.contenders}
-        for _ in range(self.rounds_of(path)):
+        rows = {each.label: Row(each.label, each.program) for each in path.contenders}
+        for turn in range(self._form.rounds):
             for contender in path.contenders:
+                if turn >= self.rounds_of(contender):
+                    continue
                 advance(f"{path.title}: {contender.label}")
                 row = rows[contender.label]
                 # One failure says enough: the other rounds would only repeat it.
                 if row.failure:
                     continue
                 try:
-                    row.samples.append(self._sample(contender))
+                    row.samples.append(self.sample(contender))
                 except ContenderFailed as failed:
                     row.failure = str(failed)
-        return PathResult(path, rows)
+        return PathResult(block, path, rows)
 
-    def rounds_of(self, path: Path) -> int:
-        """How often each contender of the path runs; counting commands needs no repetition."""
-        counted = all(contender.shape in COUNTED for contender in path.contenders)
-        return 1 if counted else self._form.rounds
+    def rounds_of(self, contender: Contender) -> int:
+        """How often the contender runs; counting commands needs no repetition."""
+        if contender.shape in COUNTED:
+            return 1
+        return self._form.rounds_beside if contender.is_beside else self._form.rounds
 
     def steps(self, paths: Sequence[Path]) -> int:
         """How many contenders will run in all."""
-        return sum(self.rounds_of(path) * len(path.contenders) for path in paths)
+        return sum(self.rounds_of(each) for path in paths for each in path.contenders)
 
-    def _sample(self, contender: Contender) -> Sample:
+    def sample(self, contender: Contender) -> Sample:
+        """One round of one contender.
+
+        Raises:
+            ContenderFailed: when it could not be measured.
+        """
         self._run += 1
         match contender.shape:
             case Shape.LOAD:
@@ -109,7 +120,7 @@ class Session:
         arguments: dict[str, str | int | float] = {
             "url": self._server.url,
             "stream": stream,
-            "group": f"bench-{self._run}",
+            "group": self._group(),
             "seconds": self._form.load_seconds,
             "events": events,
             "payload": PAYLOAD_BYTES,
@@ -122,20 +133,37 @@ class Session:
         started = list(command) or command_of(program or contender.program, self._peers)
         return ContenderProcess(started, words, environment)
 
+    @contextmanager
+    def _watched(self, process: ContenderProcess) -> Iterator[None]:
+        if self._watcher:
+            self._watcher.begin(process.pid)
+        yield
+        if self._watcher:
+            self._watcher.end()
+
     def _load(self, contender: Contender) -> Sample:
         stream = f"bench-load-{self._run}"
         with self._start(contender, stream) as process:
             process.wait_ready()
-            before = Clocks.read(self._server)
-            process.signal()
-            outcome = process.outcome(RUN_SECONDS)
-            sample = self._costs(before, outcome, outcome.cpu_seconds)
+            with self._watched(process):
+                before = Clocks.read(self._server)
+                process.signal()
+                outcome = process.outcome(RUN_SECONDS)
+                sample = self._costs(before, outcome, outcome.cpu_seconds)
         self._remove(stream)
         return sample
 
     def _remove(self, name: str) -> None:
         """What a contender has left of its stream or map."""
         self._server.client.delete(f"pulse:stream:{name}", content_of(name))
+
+    def _forget_sinks(self, stream: str) -> None:
+        """Delete what Go Pulse keeps in Redis about a sink of this run."""
+        self._server.remove(f"stream:{stream}:sinks")
+        self._server.remove(f"sink:{self._group()}:")
+
+    def _group(self) -> str:
+        return f"bench-{self._run}"
 
     def _read(self, contender: Contender) -> Sample:
         found = dict(self._load(contender))
@@ -146,19 +174,23 @@ class Session:
 
     def _drain(self, contender: Contender) -> Sample:
         events = int(contender.events * self._form.drain_scale)
-        stream = f"bench-drain-{events}"
+        stream = f"bench-drain-{self._run if contender.fills_itself else events}"
         key = f"pulse:stream:{stream}"
-        if key not in self._loaded:
+        if not contender.fills_itself and key not in self._loaded:
             self._server.load(key, events, b"x" * PAYLOAD_BYTES, EVENT_NAME)
             self._loaded.add(key)
         with self._start(contender, stream, events=events) as process:
             process.wait_ready()
-            before = Clocks.read(self._server)
-            process.signal()
-            outcome = process.outcome(RUN_SECONDS)
-            sample = self._costs(before, outcome, outcome.cpu_seconds)
+            with self._watched(process):
+                before = Clocks.read(self._server)
+                process.signal()
+                outcome = process.outcome(RUN_SECONDS)
+                sample = self._costs(before, outcome, outcome.cpu_seconds)
             pending = self._server.pending(key)
         self._server.drop_groups(key)
+        self._forget_sinks(stream)
+        if contender.fills_itself:
+            self._server.client.delete(key)
         if pending or outcome.operations != events:
             raise ContenderFailed(
                 f"{outcome.operations} of {events} events were handled, {pending} left pending"
@@ -187,6 +219,7 @@ class Session:
                 cpu += received.cpu_seconds
             sample = self._costs(before, outcome, cpu)
         self._remove(stream)
+        self._forget_sinks(stream)
         if len(received.samples_ms) != events:
             raise ContenderFailed(f"{len(received.samples_ms)} of {events} events arrived")
         found: dict[Measure, float] = dict(sample)
@@ -207,11 +240,12 @@ class Session:
         ):
             receiver.wait_ready()
             sender.wait_ready()
-            before = Clocks.read(self._server)
-            receiver.signal()
-            sender.signal()
-            sent = sender.outcome(RUN_SECONDS)
-            outcome = receiver.outcome(RUN_SECONDS)
+            with self._watched(receiver):
+                before = Clocks.read(self._server)
+                receiver.signal()
+                sender.signal()
+                sent = sender.outcome(RUN_SECONDS)
+                outcome = receiver.outcome(RUN_SECONDS)
             sample = dict(self._costs(before, outcome, outcome.cpu_seconds))
             if Measure.FOREIGN in sample:
                 sample.update(

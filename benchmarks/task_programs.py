@@ -96,10 +96,25 @@ PROGRAMS: Final[Mapping[Program, TaskProgram]] = {
         },
         _both(_lists("celery"), _hashes("unacked")),
     ),
+    Program.DOCKET: TaskProgram(
+        "docket",
+        {WORKER: ("python", "-m", f"{MODULES}.with_docket")},
+        _stream_length("default:stream"),
+    ),
     Program.DRAMATIQ: TaskProgram(
         "dramatiq",
         {WORKER: ("dramatiq", "-p", "1", "-t", "8", f"{MODULES}.with_dramatiq")},
         _hashes("dramatiq:default.msgs"),
+    ),
+    Program.HUEY: TaskProgram(
+        "huey",
+        {
+            WORKER: (
+                *("huey_consumer", f"{MODULES}.with_huey.HUEY", "--quiet"),
+                *("--workers", "8", "--worker-type", "thread", "--no-periodic"),
+            )
+        },
+        _lists("huey.redis.default"),
     ),
     Program.REPID: TaskProgram(
         "repid",

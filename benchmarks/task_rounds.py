@@ -17,7 +17,7 @@ from typing import Final
 
 from redis import Redis
 
-from benchmarks.clocks import Clocks, commands_between, foreign_share
+from benchmarks.clocks import Clocks, Watcher, commands_between, foreign_share
 from benchmarks.contender_process import ContenderFailed, ContenderProcess
 from benchmarks.contenders.contract import LATENCY_SKIP
 from benchmarks.contenders.tasks.journal import JOURNAL_VARIABLE, URL_VARIABLE, Journal
@@ -59,7 +59,15 @@ class Place:
 class TaskRounds:
     """Runs task contenders on one server; `start` starts one process that enqueues."""
 
-    def __init__(self, server: Server, form: Form, peers: Peers, start: Starter) -> None:
+    def __init__(
+        self,
+        server: Server,
+        form: Form,
+        peers: Peers,
+        start: Starter,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._watcher = watcher
         self._server = server
         self._form = form
         self._peers = peers
@@ -80,10 +88,14 @@ class TaskRounds:
         """Enqueue for the form's time."""
         with self._place(1) as place, self._producer(contender, place, contender.role) as producer:
             producer.wait_ready()
+            if self._watcher:
+                self._watcher.begin(producer.pid)
             before = Clocks.read(self._server)
             producer.signal()
             outcome = producer.outcome(RUN_SECONDS)
             after = Clocks.read(self._server)
+            if self._watcher:
+                self._watcher.end()
             found = left_in(contender.program, place.client)
         if found != outcome.figures[Measure.QUEUED]:
             raise ContenderFailed(
@@ -105,12 +117,16 @@ class TaskRounds:
             time.sleep(SETTLE_SECONDS)
             with self._worker(contender, place) as worker:
                 self._wait_ran(worker, place, int(tasks * WARM_SHARE))
+                if self._watcher:
+                    self._watcher.begin(worker.pid)
                 counts, cpu = self._server.command_counts(), worker.cpu_seconds()
                 before, begun = Clocks.read(self._server), place.journal.ran()
                 self._wait_ran(worker, place, tasks)
                 self._wait_none_left(contender, worker, place)
                 after, worked = Clocks.read(self._server), worker.cpu_seconds() - cpu
                 later, memory = self._server.command_counts(), worker.rss_mib()
+                if self._watcher:
+                    self._watcher.end()
         count = tasks - begun
         if not count:
             raise ContenderFailed("it was done before anything could be measured")
@@ -126,8 +142,8 @@ class TaskRounds:
 
     def pace(self, contender: Contender, database: int = DATABASE) -> Sample:
         """Enqueue now and then; how long until each task starts."""
-        share = contender.events or self._form.latency_events
-        tasks = min(share, self._form.latency_events) + LATENCY_SKIP
+        share = contender.events or self._form.paced_tasks
+        tasks = min(share, self._form.paced_tasks) + LATENCY_SKIP
         # One more: the first task only shows that the worker is there.
         with (
             self._place(tasks + 1, database) as place,

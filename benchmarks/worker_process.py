@@ -52,6 +52,11 @@ class WorkerProcess:
         self._process.wait(END_SECONDS)
         self._said.close()
 
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._process.pid
+
     def check(self) -> None:
         """Raise when it has ended."""
         if self._process.poll() is not None:

@@ -202,7 +202,7 @@ def stamp(size: int) -> bytes:
     return b"%-*d" % (size, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
 
 
-def age_ms(payload: bytes | str) -> float:
+def age_ms(payload: bytes | str | int) -> float:
     """How long ago `stamp` made this payload, in milliseconds."""
     return (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - int(payload)) / 1e6
 

@@ -1,7 +1,7 @@
 """The file in which every worker notes, without a word to the server, which tasks it has run and how old they were.
 
 It is mapped into the memory of all processes: the session that looks on, and the workers, forked ones included. One
-slot for each task holds its age in nanoseconds at its start, another one byte that counts how often it ran. `go/tasks`
+slot for each task holds its age in nanoseconds at its start, another one byte that counts how often it ran. `go/asynq`
 writes the same.
 """
 

@@ -1,6 +1,6 @@
 """The program that enqueues, for every library: `python -m benchmarks.contenders.tasks.produce LIBRARY ROLE --url ...`.
 
-It runs in the library's own environment and knows the library only by the `producer()` of its module. `go/tasks` has
+It runs in the library's own environment and knows the library only by the `producer()` of its module. `go/asynq` has
 the same roles.
 """
 

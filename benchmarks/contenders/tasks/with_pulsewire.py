@@ -1,4 +1,4 @@
-"""pulsewire. The payload is the index, then the body or the time, as `go/tasks` writes it too.
+"""pulsewire. The payload is the index, then the body or the time, as `go/asynq` writes it too.
 
 This module is the worker.
 """

@@ -1,19 +1,16 @@
-//go:build pulse
-
-// The pool roles, by Go Pulse itself; see rmap.go.
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"goa.design/pulse/pool"
+
+	"pulsewire/benchmarks/go/contract"
 )
 
 const (
@@ -21,12 +18,6 @@ const (
 	poolWarmUp     = 100         // dispatches that are not counted
 	patience       = time.Second // a dispatch without an answer for so long has stalled: Pulse has lost the answer
 )
-
-func init() {
-	roles["pool-node"] = runPoolNode
-	roles["pool-survivor"] = runPoolSurvivor
-	roles["pool-dispatch"] = runPoolDispatch
-}
 
 // quiet is a handler whose jobs do nothing.
 type quiet struct{}
@@ -46,7 +37,7 @@ func (c *clerk) Start(job *pool.Job) error {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	_, known := c.startedMs[job.Key]
-	c.startedMs[job.Key] = float64(monotonic()) / 1e6
+	c.startedMs[job.Key] = float64(contract.Monotonic()) / 1e6
 	if !known && len(c.startedMs) == c.jobs {
 		close(c.complete)
 	}
@@ -66,12 +57,12 @@ func (c *clerk) samples() []float64 {
 }
 
 func joinPool(ctx context.Context, client *redis.Client, s settings, handler pool.JobHandler) error {
-	ttl := time.Duration(s.ttl * float64(time.Second))
-	node, err := pool.AddNode(ctx, s.stream, client, pool.WithWorkerTTL(ttl))
+	ttl := time.Duration(s.TTL * float64(time.Second))
+	node, err := pool.AddNode(ctx, s.Stream, client, pool.WithWorkerTTL(ttl))
 	if err != nil {
 		return err
 	}
-	for range s.workers {
+	for range s.Workers {
 		if _, err := node.AddWorker(ctx, handler); err != nil {
 			return err
 		}
@@ -84,52 +75,47 @@ func runPoolNode(ctx context.Context, client *redis.Client, s settings) (outcome
 	if err := joinPool(ctx, client, s, quiet{}); err != nil {
 		return outcome{}, err
 	}
-	fmt.Println(`{"ready": true}`)
-	signals := bufio.NewReader(os.Stdin)
-	if _, err := signals.ReadString('\n'); err != nil {
+	if err := contract.WaitForGo(); err != nil {
 		return outcome{}, err
 	}
-	begin, cpu := time.Now(), cpuSeconds()
-	if _, err := signals.ReadString('\n'); err != nil {
-		return outcome{}, err
-	}
-	return outcome{Operations: 1, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}, nil
+	return contract.Measure(func() (int, error) { return 1, contract.WaitForSignal() })
 }
 
 // runPoolSurvivor runs jobs until all of the pool are here, and says when each came.
 func runPoolSurvivor(ctx context.Context, client *redis.Client, s settings) (outcome, error) {
-	handler := &clerk{jobs: s.jobs + poolWarmUp, startedMs: map[string]float64{}, complete: make(chan struct{})}
+	handler := &clerk{jobs: s.Jobs + poolWarmUp, startedMs: map[string]float64{}, complete: make(chan struct{})}
 	if err := joinPool(ctx, client, s, handler); err != nil {
 		return outcome{}, err
 	}
-	if err := waitForGo(); err != nil {
+	if err := contract.WaitForGo(); err != nil {
 		return outcome{}, err
 	}
-	begin, cpu := time.Now(), cpuSeconds()
-	<-handler.complete
-	result := outcome{Operations: 1, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}
+	result, err := contract.Measure(func() (int, error) {
+		<-handler.complete
+		return 1, nil
+	})
 	result.SamplesMs = handler.samples()
-	return result, nil
+	return result, err
 }
 
 // runPoolDispatch dispatches from so many goroutines, each waiting for the start of its job before the next.
 func runPoolDispatch(ctx context.Context, client *redis.Client, s settings) (outcome, error) {
-	node, err := pool.AddNode(ctx, s.stream, client, pool.WithClientOnly())
+	node, err := pool.AddNode(ctx, s.Stream, client, pool.WithClientOnly())
 	if err != nil {
 		return outcome{}, err
 	}
-	if _, err := dispatchAll(ctx, node, "preload", s.jobs, preloadCallers, s.payload); err != nil {
+	if _, err := dispatchAll(ctx, node, "preload", s.Jobs, preloadCallers, s.Payload); err != nil {
 		return outcome{}, err
 	}
-	if _, err := dispatchAll(ctx, node, "warm-up", poolWarmUp, s.callers, s.payload); err != nil {
+	if _, err := dispatchAll(ctx, node, "warm-up", poolWarmUp, s.Callers, s.Payload); err != nil {
 		return outcome{}, err
 	}
-	if err := waitForGo(); err != nil {
+	if err := contract.WaitForGo(); err != nil {
 		return outcome{}, err
 	}
-	cpu := cpuSeconds()
-	result, err := dispatchAll(ctx, node, "job", s.events, s.callers, s.payload)
-	result.CPUSeconds = cpuSeconds() - cpu
+	cpu := contract.CPUSeconds()
+	result, err := dispatchAll(ctx, node, "job", s.Events, s.Callers, s.Payload)
+	result.CPUSeconds = contract.CPUSeconds() - cpu
 	return result, err
 }
 

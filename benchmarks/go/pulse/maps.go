@@ -1,14 +1,8 @@
-//go:build pulse
-
-// The map roles, by Go Pulse itself. They need a checkout of Go Pulse, see benchmarks/golang.py: the module is not
-// in go.mod, so that the rest builds without it.
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"math/rand"
 	"os"
 	"regexp"
 	"strconv"
@@ -18,6 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"goa.design/pulse/rmap"
+
+	"pulsewire/benchmarks/go/contract"
 )
 
 const (
@@ -25,16 +21,6 @@ const (
 	lastKey    = "last"
 	readsATurn = 100_000
 )
-
-func init() {
-	roles["map-read"] = runMapRead
-	roles["map-set"] = runMapSet
-	roles["map-inc"] = runMapInc
-	roles["map-publish"] = runMapPublish
-	roles["map-watch"] = runMapWatch
-	roles["map-hear"] = runMapHear
-	roles["map-fleet"] = runMapFleet
-}
 
 func mapKey(index int) string { return "key-" + strconv.Itoa(index) }
 
@@ -48,12 +34,12 @@ func allKeys() []string {
 
 // runMapRead gets one key of a thousand again and again. Nothing is waited for, so the CPU time is the time.
 func runMapRead(ctx context.Context, client *redis.Client, s settings) (outcome, error) {
-	joined, err := rmap.Join(ctx, s.stream, client)
+	joined, err := rmap.Join(ctx, s.Stream, client)
 	if err != nil {
 		return outcome{}, err
 	}
 	defer joined.Close()
-	value := strings.Repeat("x", s.payload)
+	value := strings.Repeat("x", s.Payload)
 	for _, key := range allKeys() {
 		if _, err := joined.Set(ctx, key, value); err != nil {
 			return outcome{}, err
@@ -62,12 +48,12 @@ func runMapRead(ctx context.Context, client *redis.Client, s settings) (outcome,
 	if _, err := joined.SetAndWait(ctx, lastKey, value); err != nil {
 		return outcome{}, err
 	}
-	if err := waitForGo(); err != nil {
+	if err := contract.WaitForGo(); err != nil {
 		return outcome{}, err
 	}
 	key, count, found := mapKey(mapKeys/2), 0, 0
-	deadline := time.Now().Add(time.Duration(s.seconds * float64(time.Second)))
-	cpu := cpuSeconds()
+	deadline := time.Now().Add(time.Duration(s.Seconds * float64(time.Second)))
+	cpu := contract.CPUSeconds()
 	for time.Now().Before(deadline) {
 		for range readsATurn {
 			if _, ok := joined.Get(key); ok {
@@ -76,7 +62,7 @@ func runMapRead(ctx context.Context, client *redis.Client, s settings) (outcome,
 		}
 		count += readsATurn
 	}
-	spent := cpuSeconds() - cpu
+	spent := contract.CPUSeconds() - cpu
 	if found != count {
 		return outcome{}, fmt.Errorf("%d of %d reads found something", found, count)
 	}
@@ -85,27 +71,19 @@ func runMapRead(ctx context.Context, client *redis.Client, s settings) (outcome,
 
 // runMapWrites lets as many goroutines as there are callers write, each after the other's key.
 func runMapWrites(ctx context.Context, client *redis.Client, s settings, write func(*rmap.Map, string) error) (outcome, error) {
-	joined, err := rmap.Join(ctx, s.stream, client)
+	joined, err := rmap.Join(ctx, s.Stream, client)
 	if err != nil {
 		return outcome{}, err
 	}
 	defer joined.Close()
 	keys := allKeys()
 	var turn atomic.Uint64
-	operation := func() error { return write(joined, keys[turn.Add(1)%mapKeys]) }
-	if _, err := repeatFor(operation, s.callers, s.warmUp); err != nil {
-		return outcome{}, err
-	}
-	if err := waitForGo(); err != nil {
-		return outcome{}, err
-	}
-	begin, cpu := time.Now(), cpuSeconds()
-	count, err := repeatFor(operation, s.callers, s.seconds)
-	return outcome{Operations: count, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}, err
+	result, _, err := contract.Load(func() error { return write(joined, keys[turn.Add(1)%mapKeys]) }, s)
+	return result, err
 }
 
 func runMapSet(ctx context.Context, client *redis.Client, s settings) (outcome, error) {
-	value := strings.Repeat("x", s.payload)
+	value := strings.Repeat("x", s.Payload)
 	return runMapWrites(ctx, client, s, func(joined *rmap.Map, key string) error {
 		_, err := joined.Set(ctx, key, value)
 		return err
@@ -121,100 +99,89 @@ func runMapInc(ctx context.Context, client *redis.Client, s settings) (outcome, 
 
 // runMapPublish sets keys 5 to 10 ms apart, each value with the time of its Set.
 func runMapPublish(ctx context.Context, client *redis.Client, s settings) (outcome, error) {
-	joined, err := rmap.Join(ctx, s.stream, client)
+	joined, err := rmap.Join(ctx, s.Stream, client)
 	if err != nil {
 		return outcome{}, err
 	}
 	defer joined.Close()
-	pauses := rand.New(rand.NewSource(s.seed))
-	if err := waitForGo(); err != nil {
+	if err := contract.WaitForGo(); err != nil {
 		return outcome{}, err
 	}
-	begin, cpu := time.Now(), cpuSeconds()
-	for index := range s.events + latencySkip {
-		pause(pauses)
-		if _, err := joined.Set(ctx, mapKey(index), stamp(s.payload)); err != nil {
-			return outcome{}, err
-		}
-	}
-	return outcome{Operations: s.events, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}, nil
+	return contract.Spaced(s, func(index int) error {
+		_, err := joined.Set(ctx, mapKey(index), contract.Stamp(s.Payload))
+		return err
+	})
 }
 
 // runMapWatch notes how old each value is when it is seen. Pulse says only that something has changed.
 func runMapWatch(ctx context.Context, client *redis.Client, s settings) (outcome, error) {
-	joined, err := rmap.Join(ctx, s.stream, client)
+	joined, err := rmap.Join(ctx, s.Stream, client)
 	if err != nil {
 		return outcome{}, err
 	}
 	defer joined.Close()
 	changed := joined.Subscribe()
-	if err := waitForGo(); err != nil {
+	if err := contract.WaitForGo(); err != nil {
 		return outcome{}, err
 	}
-	begin, cpu := time.Now(), cpuSeconds()
-	samples := make([]float64, 0, s.events+latencySkip)
-	for len(samples) < s.events+latencySkip {
-		<-changed
-		for {
-			value, found := joined.Get(mapKey(len(samples)))
-			if !found {
-				break
+	return contract.Aged(func() ([]float64, error) {
+		samples := make([]float64, 0, s.Events+contract.LatencySkip)
+		for len(samples) < cap(samples) {
+			<-changed
+			for {
+				value, found := joined.Get(mapKey(len(samples)))
+				if !found {
+					break
+				}
+				age, err := contract.AgeMs(value)
+				if err != nil {
+					return nil, err
+				}
+				samples = append(samples, age)
 			}
-			age, err := ageMs(value)
-			if err != nil {
-				return outcome{}, err
-			}
-			samples = append(samples, age)
 		}
-	}
-	result := outcome{Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu, SamplesMs: samples[latencySkip:]}
-	result.Operations = len(result.SamplesMs)
-	return result, nil
+		return samples, nil
+	})
 }
 
 // runMapHear follows a map until the last key is there.
 func runMapHear(ctx context.Context, client *redis.Client, s settings) (outcome, error) {
-	joined, err := rmap.Join(ctx, s.stream, client)
+	joined, err := rmap.Join(ctx, s.Stream, client)
 	if err != nil {
 		return outcome{}, err
 	}
 	defer joined.Close()
 	changed := joined.Subscribe()
-	if err := waitForGo(); err != nil {
+	if err := contract.WaitForGo(); err != nil {
 		return outcome{}, err
 	}
-	begin, cpu := time.Now(), cpuSeconds()
-	for range changed {
-		if _, found := joined.Get(lastKey); found {
-			break
+	return contract.Measure(func() (int, error) {
+		for range changed {
+			if _, found := joined.Get(lastKey); found {
+				break
+			}
 		}
-	}
-	return outcome{Operations: s.events, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}, nil
+		return s.Events, nil
+	})
 }
 
 // runMapFleet joins many maps in which nothing happens, and does nothing until the second signal.
 func runMapFleet(ctx context.Context, client *redis.Client, s settings) (outcome, error) {
 	memory, begin := pssMiB(), time.Now()
-	for index := range s.maps {
-		joined, err := rmap.Join(ctx, fmt.Sprintf("%s-%d", s.stream, index), client)
+	for index := range s.Maps {
+		joined, err := rmap.Join(ctx, fmt.Sprintf("%s-%d", s.Stream, index), client)
 		if err != nil {
 			return outcome{}, err
 		}
 		defer joined.Close()
 	}
 	join := float64(time.Since(begin).Microseconds()) / 1e3
-	fmt.Println(`{"ready": true}`)
-	signals := bufio.NewReader(os.Stdin)
-	if _, err := signals.ReadString('\n'); err != nil {
+	if err := contract.WaitForGo(); err != nil {
 		return outcome{}, err
 	}
-	begin, cpu := time.Now(), cpuSeconds()
-	if _, err := signals.ReadString('\n'); err != nil {
-		return outcome{}, err
-	}
-	result := outcome{Operations: 1, Seconds: time.Since(begin).Seconds(), CPUSeconds: cpuSeconds() - cpu}
+	result, err := contract.Measure(func() (int, error) { return 1, contract.WaitForSignal() })
 	result.Figures = map[string]float64{"join_ms": join, "pss_mib": pssMiB() - memory}
-	return result, nil
+	return result, err
 }
 
 // pssMiB is the memory of this process, pages shared with other processes in part.

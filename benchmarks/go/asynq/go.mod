@@ -1,10 +1,11 @@
-module pulsewire/benchmarks/go/tasks
+module pulsewire/benchmarks/go/asynq
 
 go 1.24.0
 
 require (
 	github.com/hibiken/asynq v0.26.0
 	golang.org/x/sys v0.38.0
+	pulsewire/benchmarks/go/contract v0.0.0
 )
 
 require (
@@ -17,3 +18,5 @@ require (
 	golang.org/x/time v0.14.0 // indirect
 	google.golang.org/protobuf v1.36.10 // indirect
 )
+
+replace pulsewire/benchmarks/go/contract => ../contract

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -60,6 +61,7 @@ async def run_node(settings: Settings, measured: Measured) -> None:
     async with joined(settings) as node:
         for _ in range(settings.workers):
             await node.add_worker(Quiet())
+        gc.freeze()  # as docs/pools.md advises
         await contract.wait_for_go()
         with contract.region(measured):
             await contract.wait_for_signal()

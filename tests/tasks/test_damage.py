@@ -141,7 +141,7 @@ async def mine(queue: Queue, damage: str) -> None:
     await queue.active("a", "bad", "z", lease=LAPSED)
     await spoil(queue, damage, "bad")
     _, found = await queue.store.mine(OWNER, 0, 0.001)
-    assert [task_id for task_id, _ in found] == ["z", "a"]
+    assert [task_id for task_id, *_ in found] == [b"z", b"a"]
     await queue.send("ZADD", queue.keys.lease, LAPSED, "bad")
 
 

@@ -400,7 +400,8 @@ async def _(queue: Queue) -> Case:
     await queue.active("a", "b", lease=OURS_LAPSED)
     await queue.active("c", owner=OTHER)
     await queue.active_in_go("d")
-    expected = (4, [("b", packed("b")), ("a", packed("a"))])
+    await queue.send("HSET", queue.keys.task("a"), "pulsewire:lost", 2)
+    expected = (4, [(b"b", packed("b"), 0), (b"a", packed("a"), 2)])
 
     def changes(window: Window) -> dict[str, Any]:
         ends = window.lease(50.0)
@@ -420,7 +421,7 @@ async def _(queue: Queue) -> Case:
     await queue.active("a", "b")
     return Case(
         lambda: queue.store.mine(OWNER, 1, 50.0),
-        (1, [("a", packed("a"))]),
+        (1, [(b"a", packed("a"), 0)]),
         lambda window: {"lease": {"a": window.lease(50.0), "b": FAR_AHEAD + 0.5}},
     )
 
@@ -1546,7 +1547,7 @@ async def test_full_server_admits_nothing_and_lets_work_end(fresh_server: Single
         assert [one.task_id for one in await queue.store.lapsed()] == ["ours"]
         assert await queue.store.leave("", [Leaving("ours", "recover")], DAY) == ["left"]
         found = (await queue.store.mine(OWNER, 0, 50.0))[1]
-        assert [task_id for task_id, _ in found] == ["p1", "extended"]
+        assert [task_id for task_id, *_ in found] == [b"p1", b"extended"]
         assert (await queue.store.forward())[0] == 2
         assert await queue.store.forget(100) == 1
         assert await queue.store.reclaim() == 1

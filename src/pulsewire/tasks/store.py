@@ -175,15 +175,18 @@ class QueueStore:
 
     async def mine(
         self, owner: str, start: int, lease: float
-    ) -> tuple[int, list[tuple[str, bytes]]]:
-        """A page of the active tasks: how many were looked at, and those (id, message) that `owner` has, renewed."""
+    ) -> tuple[int, list[tuple[bytes, bytes, int]]]:
+        """A page of the active tasks: how many were looked at, and those that `owner` has, renewed.
+
+        Of each its id, its message, and how often its server died while it had the task.
+        """
         names = [self.keys.active, self.keys.lease]
         reply = await self._run(
             MINE, names, owner, self.keys.tasks, start, start + PAGE - 1, ms(lease)
         )
         parts = iter(reply[1:])
         return int(reply[0]), [
-            (text(task), message) for task, message in zip(parts, parts, strict=True)
+            (task, message, int(lost)) for task, message, lost in zip(*[parts] * 3, strict=True)
         ]
 
     def done_command(self, owner: str, task_ids: Sequence[str], day: str) -> tuple[Argument, ...]:

@@ -165,19 +165,19 @@ class Supply:
             place = self._places[name]
             start, asked_at = 0, time.monotonic()
             found: list[tuple[bytes, bytes, bytes]] = []
+            lost: dict[bytes, int] = {}
             while True:
                 looked_at, mine = await place.store.mine(self._owner, start, self._lease)
-                found += [
-                    (task_id.encode(), message, b"")
-                    for task_id, message in mine
-                    if task_id not in place.held
-                ]
+                for task_id, message, times in mine:
+                    if text(task_id) not in place.held:
+                        found.append((task_id, message, b""))
+                        lost[task_id] = times
                 start += PAGE
                 if looked_at < PAGE:
                     break
             if self._is_late(asked_at):
                 continue  # as in `_take`; it is looked at again
-            await self._begin(place, Taken("taken", self._clock.now(), tasks=found), asked_at)
+            await self._begin(place, Taken("taken", self._clock.now(), (), lost, found), asked_at)
             self._doubtful.discard(name)
 
     # --- waiting

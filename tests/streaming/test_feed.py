@@ -219,15 +219,20 @@ async def test_stream_is_consumed_on_while_its_slot_moves(
             while len(handled) < 300:
                 handled.update(names(await work_off(sink, 1)))
 
+    async def move() -> None:
+        for target in await topology.masters():
+            await topology.move_slot(slot_of(stream.key), target)
+        moved.set()
+
+    moved = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(follow)
         tasks.start_soon(consume)
-        masters = await topology.masters()
+        tasks.start_soon(move)
         for number in range(300):
             await stream.add(str(number), b"")
-            if number % 100 == 50:
-                target = masters[number // 100]
-                tasks.start_soon(topology.move_slot, slot_of(stream.key), target)
+            if number == 200:
+                await moved.wait()
     assert read == numbers(300)
     assert handled == set(numbers(300))
 

@@ -230,7 +230,8 @@ class TaskStation:
             try:
                 await serve(url or self._url, self.journal, self._options(options), say, end)
             finally:
-                known[0].has_ended()
+                for server in known:
+                    server.has_ended()
 
         self._tasks.start_soon(run)
         await has_begun.wait()

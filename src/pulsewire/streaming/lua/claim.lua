@@ -4,7 +4,7 @@
 --       2 positions  HASH    group -> oldest id it still needs
 -- ARGV  1 group   2 consumer   3 min idle ms   4 how many at most (0: only note the position)
 --       5 the position this consumer noted down last
---       6, 7 number of deliveries from which, and below which, an event is a suspect (0, 0: none is)
+--       6 an event is a suspect if it has been delivered so often   7 and less than so often (0 and 0: none is)
 --       8 how many suspects at most
 -- Returns  {"claimed", {{id, deliveries, owner before, fields}...}, number gone, position}
 --          error NOGROUP when the group is gone

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pulsewire.cli.demo.plan import Plan, PlanError
+from pulsewire.cli.demo.plan_error import PlanError
+from pulsewire.cli.demo.tickets.plan import Plan
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the second act counts, and how it says it."""
+"""What the act with a pool counts, and how it says it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import io
 import pytest
 from rich.console import Console
 
+from pulsewire.cli.demo.fate import Fate
 from pulsewire.cli.demo.journal import Arrived, Handled, JobBegan, JobOver
 from pulsewire.cli.demo.pool import summary
 from pulsewire.cli.demo.pool.plan import PoolPlan
-from pulsewire.cli.demo.pool.progress import PoolProgress, Run
+from pulsewire.cli.demo.pool.progress import PoolProgress
 from pulsewire.cli.demo.pool.verdict import PoolVerdict
 from pulsewire.cli.demo.pool.view import picture, plain_line
-from pulsewire.cli.demo.progress import Fate
+from pulsewire.cli.demo.runs import Run
 from pulsewire.cli.demo.view import View
 
 

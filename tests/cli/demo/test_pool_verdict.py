@@ -1,4 +1,4 @@
-"""What the second act calls right and wrong: each lie of the evidence is found."""
+"""What the act with a pool calls right and wrong: each lie of the evidence is found."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pulsewire.cli.demo.pool.progress import Run
 from pulsewire.cli.demo.pool.verdict import PoolEvidence, judge_pool
+from pulsewire.cli.demo.runs import Run
 
 
 def run(job: str, node: int, token: int, began: float, ended: float | None) -> Run:

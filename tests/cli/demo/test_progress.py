@@ -7,9 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
+from pulsewire.cli.demo.fate import Fate
 from pulsewire.cli.demo.journal import Arrived, Handled, Published
-from pulsewire.cli.demo.progress import Fate, Progress, Snapshot
-from pulsewire.cli.demo.view import View, picture, plain_line
+from pulsewire.cli.demo.tickets.progress import Progress, Snapshot
+from pulsewire.cli.demo.tickets.view import picture, plain_line
+from pulsewire.cli.demo.view import View
 
 
 def handled(number: int, consumer: str, deliveries: int = 1) -> Handled:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pulsewire.cli.demo import summary
-from pulsewire.cli.demo.progress import ConsumerRow, Fate
-from pulsewire.cli.demo.verdict import Reason, Repeat, Verdict
+from pulsewire.cli.demo.fate import Fate
+from pulsewire.cli.demo.tickets import summary
+from pulsewire.cli.demo.tickets.progress import ConsumerRow
+from pulsewire.cli.demo.tickets.verdict import Reason, Repeat, Verdict
 
 ROWS = [
     ConsumerRow(number=1, pid=11, fate=Fate.STOPPED, handled=1200, taken_over=1),

@@ -1,4 +1,4 @@
-"""What the third act counts, and how it says it."""
+"""What the act with task queues counts, and how it says it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from pulsewire.cli.demo.attempts import Attempt
+from pulsewire.cli.demo.fate import Fate
 from pulsewire.cli.demo.journal import (
     Arrived,
     Bundled,
@@ -19,9 +21,9 @@ from pulsewire.cli.demo.journal import (
     TaskBegan,
     TaskOver,
 )
-from pulsewire.cli.demo.progress import Fate
+from pulsewire.cli.demo.queue_counts import QueueCounts
 from pulsewire.cli.demo.tasks import summary
-from pulsewire.cli.demo.tasks.progress import Attempt, QueueCounts, TasksProgress
+from pulsewire.cli.demo.tasks.progress import TasksProgress
 from pulsewire.cli.demo.tasks.verdict import Reason, TasksVerdict
 from pulsewire.cli.demo.tasks.view import picture, plain_line
 from pulsewire.cli.demo.tasks.workload import DIGEST, TICK, Kind, Order

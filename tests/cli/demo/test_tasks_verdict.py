@@ -1,4 +1,4 @@
-"""What the third act calls right and wrong: each lie of the evidence is found."""
+"""What the act with task queues calls right and wrong: each lie of the evidence is found."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pulsewire.cli.demo.attempts import Attempt
 from pulsewire.cli.demo.journal import Bundled, Enqueued, Fired, Outcome, Refused
-from pulsewire.cli.demo.tasks.progress import Attempt
 from pulsewire.cli.demo.tasks.verdict import Reason, TasksEvidence, judge_tasks
 from pulsewire.cli.demo.tasks.workload import Kind, Order
 

@@ -1,4 +1,4 @@
-"""What the third act enqueues: the same in every process, with something of everything."""
+"""What the act with task queues enqueues: the same in every process, with something of everything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from pulsewire.cli.demo.plan import PlanError
+from pulsewire.cli.demo.plan_error import PlanError
 from pulsewire.cli.demo.tasks.plan import TasksPlan
 from pulsewire.cli.demo.tasks.workload import QUEUES, TYPES, Kind, Order, Work, orders
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulsewire.cli.demo.journal import Handled, Published
-from pulsewire.cli.demo.verdict import Evidence, Reason, judge
+from pulsewire.cli.demo.tickets.verdict import Evidence, Reason, judge
 
 
 def handled(

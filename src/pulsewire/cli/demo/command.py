@@ -1,31 +1,36 @@
-"""`pulsewire demo` and the hidden commands that its processes run."""
+"""`pulsewire demo`: its options, and which acts are played."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from ulid import ULID
 
 from pulsewire.cli import failures, render
-from pulsewire.cli.demo import roles, stage
 from pulsewire.cli.demo.crew import DemoFailed
-from pulsewire.cli.demo.plan import Plan, PlanError
-from pulsewire.cli.demo.pool import role
+from pulsewire.cli.demo.plan_error import PlanError
+from pulsewire.cli.demo.pool import commands as pool_commands
 from pulsewire.cli.demo.pool import stage as pool_stage
 from pulsewire.cli.demo.pool.plan import PoolPlan
-from pulsewire.cli.demo.tasks import role as task_role
+from pulsewire.cli.demo.signup import commands as signup_commands
+from pulsewire.cli.demo.signup import stage as signup_stage
+from pulsewire.cli.demo.signup.plan import SignUpPlan
+from pulsewire.cli.demo.tasks import commands as task_commands
 from pulsewire.cli.demo.tasks import stage as task_stage
 from pulsewire.cli.demo.tasks.plan import TasksPlan
+from pulsewire.cli.demo.tickets import commands as ticket_commands
+from pulsewire.cli.demo.tickets import stage as ticket_stage
+from pulsewire.cli.demo.tickets.plan import Plan
 from pulsewire.cli.options import NamespaceOption, UrlOption
 from pulsewire.cli.running import Signals, run
 
 __all__ = ["register"]
 
-_DEFAULT = Plan()
+_SIGN_UP = SignUpPlan()
+_TICKETS = Plan()
 _POOL = PoolPlan()
 _TASKS = TasksPlan()
 
@@ -33,55 +38,57 @@ _TASKS = TasksPlan()
 class Act(StrEnum):
     """A part of the demo."""
 
-    ALL = "all"
+    SIGN_UP = "signup"
     TICKETS = "tickets"
     POOL = "pool"
     TASKS = "tasks"
-
-
-JournalOption = Annotated[Path, typer.Option(help="Where to write what was done.")]
-TtlOption = Annotated[float | None, typer.Option(help="Time to live of the stream, in seconds.")]
+    ALL = "all"
 
 
 def register(app: typer.Typer) -> None:
     """Add the demo to the command line."""
     app.command()(demo)
-    app.command(stage.PUBLISHER, hidden=True)(demo_publisher)
-    app.command(stage.CONSUMER, hidden=True)(demo_consumer)
-    app.command(pool_stage.NODE, hidden=True)(demo_node)
-    app.command(task_stage.CLIENT, hidden=True)(demo_task_client)
-    app.command(task_stage.SCHEDULER, hidden=True)(demo_task_scheduler)
-    app.command(task_stage.SERVER, hidden=True)(demo_task_server)
+    for commands in (signup_commands, ticket_commands, pool_commands, task_commands):
+        commands.register(app)
 
 
 def demo(
     *,
     act: Annotated[
-        Act, typer.Option(help="Tickets in a stream, jobs in a pool, tasks in queues, or all.")
-    ] = Act.ALL,
+        list[Act] | None,
+        typer.Option(
+            help="A sign-up flow of all four blocks; or tickets in a stream, jobs in a pool, tasks in queues. "
+            "May be given several times.",
+            show_default=Act.SIGN_UP.value,
+        ),
+    ] = None,
+    users: Annotated[int, typer.Option(help="How many users sign up.")] = _SIGN_UP.users,
     tickets_: Annotated[
         int, typer.Option("--tickets", "-n", help="How many tickets.")
-    ] = _DEFAULT.tickets,
+    ] = _TICKETS.tickets,
     consumers: Annotated[
-        int, typer.Option(help="How many consumer processes.")
-    ] = _DEFAULT.consumers,
+        int, typer.Option(help="How many processes handle tickets.")
+    ] = _TICKETS.consumers,
     work: Annotated[
         float, typer.Option(help="Seconds that handling a ticket takes.")
-    ] = _DEFAULT.work,
+    ] = _TICKETS.work,
     kill: Annotated[
-        bool, typer.Option("--kill/--no-kill", help="Kill one consumer, node and server midway.")
-    ] = _DEFAULT.kill,
+        bool,
+        typer.Option(
+            "--kill/--no-kill", help="Kill processes midway; in the sign-up flow Redis, too."
+        ),
+    ] = _TICKETS.kill,
     kill_after: Annotated[
         float,
         typer.Option(help="Which part of the tickets is handled by then.", metavar="FRACTION"),
-    ] = _DEFAULT.kill_after,
+    ] = _TICKETS.kill_after,
     ack_grace: Annotated[
         float,
-        typer.Option(help="Seconds of silence after which others take over a consumer's tickets."),
-    ] = _DEFAULT.ack_grace,
+        typer.Option(help="Seconds of silence after which others take over a consumer's events."),
+    ] = _TICKETS.ack_grace,
     publish_rate: Annotated[
         float, typer.Option(help="Tickets published per second; 0 is as fast as it goes.")
-    ] = _DEFAULT.publish_rate,
+    ] = _TICKETS.publish_rate,
     jobs: Annotated[int, typer.Option(help="How many jobs the pool gets.")] = _POOL.jobs,
     nodes: Annotated[int, typer.Option(help="How many node processes.")] = _POOL.nodes,
     worker_ttl: Annotated[
@@ -103,169 +110,80 @@ def demo(
         int | None, typer.Option(help="Makes ticket numbers and the victims repeatable.")
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave stream, queues and journals for a look.")
+        bool, typer.Option("--keep", help="Leave what is in Redis, and the journals, for a look.")
     ] = False,
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
-    """Tickets in a stream, jobs in a pool, tasks in queues; kill some processes, and prove that nothing was lost.
+    """Watch the blocks work between real processes, kill some of these, and see it proven that nothing was lost.
 
-    Exits with 0 only if every ticket was handled, every job ran at one node at a time, every task has succeeded, and
-    whatever was done twice has a reason.
+    By default users sign up: a web front publishes them, three sinks each see all of them, a pool and a queue write to
+    them, and a feature flag is switched for every process. Exits with 0 only if what the processes wrote down outside
+    Redis shows that nothing was lost, and whatever was done twice has a reason.
     """
     try:
-        plan = Plan(
-            tickets=tickets_,
-            consumers=consumers,
-            work=work,
-            kill=kill,
-            kill_after=kill_after,
-            ack_grace=ack_grace,
-            publish_rate=publish_rate,
-            seed=seed,
-            keep=keep,
-        )
-        pool_plan = PoolPlan(
-            jobs=jobs, nodes=nodes, kill=kill, worker_ttl=worker_ttl, seed=seed, keep=keep
-        )
-        tasks_plan = TasksPlan(
-            tasks=tasks,
-            servers=servers,
-            work=task_work,
-            kill=kill,
-            lease=lease,
-            seed=seed,
-            keep=keep,
-        )
+        plans = {
+            Act.SIGN_UP: partial(
+                signup_stage.perform,
+                SignUpPlan(
+                    users=users,
+                    kill=kill,
+                    ack_grace=ack_grace,
+                    worker_ttl=worker_ttl,
+                    lease=lease,
+                    seed=seed,
+                    keep=keep,
+                ),
+            ),
+            Act.TICKETS: partial(
+                ticket_stage.perform,
+                Plan(
+                    tickets=tickets_,
+                    consumers=consumers,
+                    work=work,
+                    kill=kill,
+                    kill_after=kill_after,
+                    ack_grace=ack_grace,
+                    publish_rate=publish_rate,
+                    seed=seed,
+                    keep=keep,
+                ),
+            ),
+            Act.POOL: partial(
+                pool_stage.perform,
+                PoolPlan(
+                    jobs=jobs, nodes=nodes, kill=kill, worker_ttl=worker_ttl, seed=seed, keep=keep
+                ),
+            ),
+            Act.TASKS: partial(
+                task_stage.perform,
+                TasksPlan(
+                    tasks=tasks,
+                    servers=servers,
+                    work=task_work,
+                    kill=kill,
+                    lease=lease,
+                    seed=seed,
+                    keep=keep,
+                ),
+            ),
+        }
     except PlanError as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from None
+    wanted = set(act or [Act.SIGN_UP])
+    played = [perform for one, perform in plans.items() if wanted & {one, Act.ALL}]
 
     async def command(_: Signals) -> int:
-        space, exit_codes = namespace or f"demo-{ULID()}", [0]
-        acts = {
-            Act.TICKETS: partial(stage.perform, plan),
-            Act.POOL: partial(pool_stage.perform, pool_plan),
-            Act.TASKS: partial(task_stage.perform, tasks_plan),
-        }
+        space = namespace or f"demo-{ULID()}"
+        exit_codes: list[int] = []
         try:
-            for one, perform in acts.items():
-                if act is Act.ALL and one is not Act.TICKETS:
+            for perform in played:
+                if exit_codes:
                     render.say()
-                if act in (Act.ALL, one):
-                    exit_codes.append(await perform(url, space))
+                exit_codes.append(await perform(url, space))
         except DemoFailed as failed:
             render.fail(str(failed))
             return failures.FAILED
         return max(exit_codes)
-
-    run(command)
-
-
-def demo_publisher(
-    *,
-    journal: JournalOption,
-    tickets_: Annotated[int, typer.Option("--tickets")],
-    publish_rate: Annotated[float, typer.Option()],
-    seed: Annotated[int | None, typer.Option()] = None,
-    ttl: TtlOption = None,
-    url: UrlOption = None,
-    namespace: NamespaceOption = "",
-) -> None:
-    """Publish the demo's tickets. A process of the demo."""
-
-    async def command(_: Signals) -> int:
-        return await roles.publish(
-            journal,
-            url=url,
-            namespace=namespace,
-            count=tickets_,
-            rate=publish_rate,
-            seed=seed,
-            ttl=ttl,
-        )
-
-    run(command)
-
-
-def demo_consumer(
-    *,
-    journal: JournalOption,
-    work: Annotated[float, typer.Option()],
-    ack_grace: Annotated[float, typer.Option()],
-    ttl: TtlOption = None,
-    url: UrlOption = None,
-    namespace: NamespaceOption = "",
-) -> None:
-    """Handle the demo's tickets. A process of the demo."""
-
-    async def command(signals: Signals) -> int:
-        return await roles.consume(
-            journal, signals, url=url, namespace=namespace, work=work, ack_grace=ack_grace, ttl=ttl
-        )
-
-    run(command)
-
-
-def demo_node(
-    *,
-    journal: JournalOption,
-    worker_ttl: Annotated[float, typer.Option()],
-    url: UrlOption = None,
-    namespace: NamespaceOption = "",
-) -> None:
-    """Run the demo's jobs. A process of the demo."""
-
-    async def command(_: Signals) -> int:
-        return await role.serve(journal, url=url, namespace=namespace, worker_ttl=worker_ttl)
-
-    run(command)
-
-
-def demo_task_client(
-    *,
-    journal: JournalOption,
-    tasks: Annotated[int, typer.Option()],
-    rate: Annotated[float, typer.Option()],
-    url: UrlOption = None,
-    namespace: NamespaceOption = "",
-) -> None:
-    """Enqueue the demo's tasks. A process of the demo."""
-
-    async def command(_: Signals) -> int:
-        return await task_role.enqueue(
-            journal, url=url, namespace=namespace, tasks=tasks, rate=rate
-        )
-
-    run(command)
-
-
-def demo_task_scheduler(
-    *,
-    journal: JournalOption,
-    url: UrlOption = None,
-    namespace: NamespaceOption = "",
-) -> None:
-    """Enqueue the demo's periodic task. A process of the demo."""
-
-    async def command(signals: Signals) -> int:
-        return await task_role.schedule(journal, signals, url=url, namespace=namespace)
-
-    run(command)
-
-
-def demo_task_server(
-    *,
-    journal: JournalOption,
-    lease: Annotated[float, typer.Option()],
-    work: Annotated[float, typer.Option()],
-    url: UrlOption = None,
-    namespace: NamespaceOption = "",
-) -> None:
-    """Run the demo's tasks. A process of the demo."""
-
-    async def command(signals: Signals) -> int:
-        return await task_role.serve(
-            journal, signals, url=url, namespace=namespace, lease=lease, work=work
-        )
 
     run(command)

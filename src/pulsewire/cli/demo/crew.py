@@ -2,7 +2,7 @@
 
 Each gets a standard input that nobody else holds, so that it notices when the parent is gone; and a file for what it
 says on standard error. Leaving the `async with` block ends whatever still runs. What the processes do is in
-`roles.py`.
+the `role.py` of each act.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import anyio
 import anyio.abc
 
 from pulsewire.cli.demo.journal import JournalReader
+from pulsewire.cli.options import URL_VARIABLE
 
-__all__ = ["Crew", "DemoFailed", "Member"]
+__all__ = ["Crew", "DemoFailed", "Member", "environment_of"]
 
 _END_WITHIN = 15.0
 """Seconds that a process asked to stop may take."""
@@ -32,6 +33,14 @@ _SAID_LINES = 12
 
 class DemoFailed(Exception):
     """The demo could not go on. The message says why."""
+
+
+def environment_of(url: str | None) -> dict[str, str]:
+    """Return the environment that tells processes their server.
+
+    A URL may hold a password: so it does not go onto a command line, which all can see.
+    """
+    return {} if url is None else {URL_VARIABLE: url}
 
 
 class Member:

@@ -20,15 +20,20 @@ __all__ = [
     "Bundled",
     "Enqueued",
     "Fired",
+    "FlagSeen",
     "Handled",
     "JobBegan",
     "JobOver",
     "JournalReader",
     "JournalWriter",
+    "Ordered",
     "Outcome",
     "Published",
     "Record",
     "Refused",
+    "Seen",
+    "SignedUp",
+    "Switched",
     "TaskBegan",
     "TaskOver",
 ]
@@ -89,11 +94,19 @@ class JobBegan(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class JobOver(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A job does not run in a node any more. Written when it does nothing more."""
+    """A job does not run in a node any more. Written when it does nothing more.
+
+    Attributes:
+        job: Its key.
+        token: Its fencing token.
+        at: When, in seconds of the machine's monotonic clock.
+        is_done: Whether it has come to its own end.
+    """
 
     job: str
     token: int
     at: float
+    is_done: bool = False
 
 
 class Enqueued(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -180,6 +193,84 @@ class TaskOver(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     at: float
 
 
+class SignedUp(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A user has signed up: the server has the event. Written by the web front when the call returned.
+
+    Attributes:
+        user: Who.
+        event: Its id.
+        asked: When the call began, in seconds of the machine's monotonic clock, which all its processes share.
+        at: When it returned, likewise.
+    """
+
+    user: str
+    event: str
+    asked: float
+    at: float
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A sink has handled the event of a user. Written by its consumer before it acknowledges the event.
+
+    Attributes:
+        user: Who had signed up.
+        event: Its id.
+        began: When it was begun, in seconds of the machine's monotonic clock.
+        at: When it was done, likewise.
+        deliveries: How many times the event had been handed to somebody, this time included.
+    """
+
+    user: str
+    event: str
+    began: float
+    at: float
+    deliveries: int
+
+
+class Ordered(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The server has a task or a job for a user. Written by the mailer when the call returned.
+
+    Attributes:
+        what: Which of them.
+        user: For whom.
+        is_new: Whether this call has brought it there; else it was there already.
+    """
+
+    what: str
+    user: str
+    is_new: bool
+
+
+class FlagSeen(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A process sees a feature flag change. Written by each when its copy of the map has it.
+
+    Attributes:
+        flag: Its name.
+        value: What it is now.
+        at: When, in seconds of the machine's monotonic clock.
+    """
+
+    flag: str
+    value: str
+    at: float
+
+
+class Switched(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The operator has switched a feature flag. Written when the call returned.
+
+    Attributes:
+        flag: Its name.
+        value: What it is now.
+        asked: When the call began, in seconds of the machine's monotonic clock.
+        at: When it returned, likewise.
+    """
+
+    flag: str
+    value: str
+    asked: float
+    at: float
+
+
 class Bundled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A server makes one task of the members of a group. Written before the server's reply is known.
 
@@ -204,6 +295,11 @@ Record = (
     | TaskBegan
     | TaskOver
     | Bundled
+    | SignedUp
+    | Seen
+    | Ordered
+    | FlagSeen
+    | Switched
 )
 
 _encoder = msgspec.json.Encoder()

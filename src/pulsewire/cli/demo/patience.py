@@ -10,12 +10,12 @@ __all__ = ["Patience"]
 class Patience:
     """Runs out when the same step is seen for too long.
 
-    Args:
+    Attributes:
         seconds: How long.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._step: object = None
         self._since = time.monotonic()
 
@@ -24,4 +24,4 @@ class Patience:
         now = time.monotonic()
         if step != self._step:
             self._step, self._since = step, now
-        return now - self._since > self._seconds
+        return now - self._since > self.seconds

@@ -1,6 +1,6 @@
 """Where the running demo is drawn: in place on a terminal, news and one plain line a second elsewhere.
 
-Knows nothing of what is drawn: `view.py` and `pool/view.py` do.
+Knows nothing of what is drawn: the `view.py` of each act does.
 """
 
 from __future__ import annotations

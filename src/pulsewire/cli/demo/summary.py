@@ -1,16 +1,13 @@
-"""The end of the demo in words: what each consumer did, what was checked, and whether it held."""
+"""The end of an act in words, as all acts have it: who did what, what was checked, and whether it held."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pulsewire.cli import render
-from pulsewire.cli.demo.progress import ConsumerRow
-from pulsewire.cli.demo.verdict import Verdict
 
-__all__ = ["Finding", "findings", "show"]
+__all__ = ["Finding", "show_end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,54 +18,31 @@ class Finding:
     result: str
 
 
-def findings(verdict: Verdict, *, left_behind: int, seconds: float) -> list[Finding]:
-    """Return what was checked and what came out, line by line."""
-    rows = [
-        Finding("published", f"{verdict.published:,}"),
-        Finding("in the stream, replayed", f"{verdict.replayed:,}"),
-        Finding("handled", f"{verdict.handled:,}"),
-        Finding("handled while others were published", f"{verdict.while_publishing:,}"),
-        Finding("lost", f"{len(verdict.lost):,}"),
-        Finding("in the hands of the killed consumer", f"{left_behind:,}"),
-        Finding("taken over from another consumer", f"{verdict.taken_over:,}"),
-        Finding("handled twice", f"{len(verdict.repeats):,}"),
-    ]
-    rows += [
-        Finding(f"  {number:,} because", reason.value)
-        for reason, number in Counter(repeat.reason for repeat in verdict.repeats).items()
-    ]
-    rows.append(Finding("time", f"{seconds:.1f} s, {verdict.handled / seconds:.0f} tickets/s"))
-    return rows
-
-
-def show(
-    verdict: Verdict, consumers: Sequence[ConsumerRow], *, left_behind: int, seconds: float
+def show_end(
+    *,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Sequence[str],
+    findings: Iterable[Finding],
+    holds: str,
+    problems: Sequence[str],
 ) -> None:
-    """Print the end of the demo."""
+    """Print the end of an act.
+
+    Args:
+        headings: Of the table of processes.
+        rows: Its cells.
+        numbers: Headings of its columns of numbers.
+        findings: What was checked and what came out.
+        holds: The sentence that says so, if there are no problems.
+        problems: What is wrong.
+    """
     render.say()
-    render.table(
-        ("consumer", "pid", "handled", "taken over", "end"),
-        [
-            (
-                str(row.number),
-                str(row.pid),
-                f"{row.handled:,}",
-                f"{row.taken_over:,}",
-                row.fate.value,
-            )
-            for row in consumers
-        ],
-        numbers=("consumer", "pid", "handled", "taken over"),
-    )
+    render.table(headings, rows, numbers=numbers)
     render.say()
-    render.fields(
-        {
-            finding.what: finding.result
-            for finding in findings(verdict, left_behind=left_behind, seconds=seconds)
-        }
-    )
+    render.fields({finding.what: finding.result for finding in findings})
     render.say()
-    if verdict.holds:
-        render.say("It holds: every ticket was handled, none was lost.", style="bold green")
-    for problem in verdict.problems:
+    if not problems:
+        render.say(holds, style="bold green")
+    for problem in problems:
         render.fail(problem)

@@ -1,4 +1,7 @@
-"""How the running demo looks: bars and a table, or one plain line. What it shows is a `Snapshot`."""
+"""How a running act is shown: the parts of which the acts make their pictures, and what shows these.
+
+What an act shows is up to its own `view.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pulsewire.cli import render
-from pulsewire.cli.demo.progress import ConsumerRow, Fate, Snapshot
+from pulsewire.cli.demo.fate import Fate
 from pulsewire.cli.demo.screen import BAR_WIDTH, Screen, bar, percent
 
-__all__ = ["STYLES", "View", "picture", "plain_line"]
+__all__ = ["STYLES", "Shown", "View", "bars", "layout", "who"]
 
 STYLES = {
     Fate.STARTING: "dim",
@@ -76,59 +79,26 @@ class View(Generic[S]):
         )
 
 
-def picture(snapshot: Snapshot) -> RenderableType:
-    """Return the live view of a terminal."""
-    news = Text("\n".join(snapshot.news), style="yellow")
-    return Group(_bars(snapshot), Text(), _consumers(snapshot), Text(), news)
+def layout(*parts: RenderableType, news: Sequence[str]) -> Group:
+    """Return the parts of a picture below each other, a line between them, and below them what has happened."""
+    spaced = [piece for part in parts for piece in (part, Text())]
+    return Group(*spaced, Text("\n".join(news), style="yellow"))
 
 
-def plain_line(snapshot: Snapshot) -> str:
-    """Return the state as one line."""
-    working = sum(row.fate is Fate.WORKING for row in snapshot.consumers)
-    return (
-        f"{snapshot.elapsed:5.1f} s  published {snapshot.published:,}/{snapshot.wanted:,}"
-        f"  handled {snapshot.handled:,}/{snapshot.wanted:,} ({percent(snapshot.handled, snapshot.wanted)})"
-        f"  {snapshot.rate:.0f}/s  pending {render.how_many(snapshot.pending)}"
-        f"  lag {render.how_many(snapshot.lag)}  consumers {working}"
-    )
-
-
-def _bars(snapshot: Snapshot) -> Table:
+def bars(*counts: tuple[str, int, int], facts: Sequence[str]) -> Table:
+    """Return a bar for each title, with what is done of what is wanted; and a line of facts below them."""
     grid = Table.grid(padding=(0, 2))
-    for title, done in (("published", snapshot.published), ("handled", snapshot.handled)):
-        grid.add_row(
-            title,
-            bar(done, snapshot.wanted, BAR_WIDTH),
-            f"{done:,}/{snapshot.wanted:,}",
-            percent(done, snapshot.wanted),
-        )
-    facts = Table.grid(padding=(0, 3))
-    facts.add_row(
-        f"{snapshot.rate:.0f} tickets/s",
-        f"pending {render.how_many(snapshot.pending)}",
-        f"lag {render.how_many(snapshot.lag)}",
-        f"{snapshot.elapsed:.1f} s",
-    )
+    for title, done, wanted in counts:
+        numbers = f"{done:,}/{wanted:,}"
+        grid.add_row(title, bar(done, wanted, BAR_WIDTH), numbers, percent(done, wanted))
+    line = Table.grid(padding=(0, 3))
+    line.add_row(*facts)
     whole = Table.grid()
     whole.add_row(grid)
-    whole.add_row(facts)
+    whole.add_row(line)
     return whole
 
 
-def _consumers(snapshot: Snapshot) -> Table:
-    table = Table.grid(padding=(0, 2))
-    most = max((row.handled for row in snapshot.consumers), default=0)
-    for row in snapshot.consumers:
-        table.add_row(
-            f"consumer {row.number}",
-            Text(f"pid {row.pid}", style="dim"),
-            Text(row.fate.value, style=STYLES[row.fate]),
-            bar(row.handled, max(most, 1), BAR_WIDTH // 2),
-            Text(f"{row.handled:,}", justify="right"),
-            _taken_over(row),
-        )
-    return table
-
-
-def _taken_over(row: ConsumerRow) -> Text:
-    return Text(f"{row.taken_over:,} taken over" if row.taken_over else "", style="yellow")
+def who(title: str, pid: int, fate: Fate) -> tuple[str, Text, Text]:
+    """Return the cells that say who a process is, and what it is at."""
+    return title, Text(f"pid {pid}", style="dim"), Text(fate.value, style=STYLES[fate])

@@ -1,4 +1,4 @@
-"""The second act: a pool of node processes runs jobs; one is killed, another one comes, and nothing is lost.
+"""Jobs in a worker pool: node processes share them; one is killed, another one comes, and nothing is lost.
 
 ```
             demo (parent)                      server                     nodes (processes)

@@ -1,10 +1,10 @@
-"""The numbers of the second act, checked before anything starts."""
+"""The numbers of the act, checked before anything starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pulsewire.cli.demo.plan import PlanError
+from pulsewire.cli.demo.plan_error import require
 
 __all__ = ["PoolPlan"]
 
@@ -13,7 +13,7 @@ _LEAST_TTL = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolPlan:
-    """What the second act shall do.
+    """What the act shall do.
 
     Attributes:
         jobs: How many are dispatched.
@@ -33,17 +33,15 @@ class PoolPlan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.jobs < 1:
-            raise PlanError("--jobs", "at least one job is needed")
-        if self.nodes < 1:
-            raise PlanError("--nodes", "at least one node is needed")
-        if self.kill and self.nodes < 2:
-            raise PlanError(
-                "--nodes",
-                "when one node is killed another one must take over: use at least 2, or --no-kill",
-            )
-        if self.worker_ttl < _LEAST_TTL:
-            raise PlanError("--worker-ttl", f"give at least {_LEAST_TTL:g} seconds")
+        require(self.jobs >= 1, "--jobs", "at least one job is needed")
+        require(self.nodes >= 1, "--nodes", "at least one node is needed")
+        require(
+            not self.kill or self.nodes >= 2,
+            "--nodes",
+            "when one node is killed another one must take over: use at least 2, or --no-kill",
+        )
+        least = f"give at least {_LEAST_TTL:g} seconds"
+        require(self.worker_ttl >= _LEAST_TTL, "--worker-ttl", least)
 
     @property
     def rate(self) -> float:

@@ -1,4 +1,4 @@
-"""Where the second act stands: what the journals and the dispatches said so far, as counts.
+"""Where the act stands: what the journals and the dispatches said so far, as counts.
 
 Pure: `director.py` feeds it, `view.py` shows what `snapshot` returns, `verdict.py` judges the runs.
 """
@@ -6,31 +6,13 @@ Pure: `director.py` feeds it, `view.py` shows what `snapshot` returns, `verdict.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
+from pulsewire.cli.demo.fate import Fate
 from pulsewire.cli.demo.journal import Arrived, JobBegan, JobOver, Record
-from pulsewire.cli.demo.progress import Fate
+from pulsewire.cli.demo.runs import Run, Runs
 
-__all__ = ["NodeRow", "PoolProgress", "PoolSnapshot", "Run"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One time that a job ran somewhere.
-
-    Attributes:
-        job: Its key.
-        node: Where.
-        token: Its fencing token.
-        began: When, in seconds of the machine's monotonic clock.
-        ended: When, likewise; None while it runs.
-    """
-
-    job: str
-    node: int
-    token: int
-    began: float
-    ended: float | None = None
+__all__ = ["NodeRow", "PoolProgress", "PoolSnapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +63,8 @@ class PoolSnapshot:
 class _Node:
     number: int
     pid: int
+    runs: Runs
     fate: Fate = Fate.STARTING
-    open: dict[tuple[str, int], Run] = field(default_factory=dict)
-    done: list[Run] = field(default_factory=list)
-
-    @property
-    def runs(self) -> list[Run]:
-        return [*self.done, *self.open.values()]
 
 
 class PoolProgress:
@@ -103,7 +80,7 @@ class PoolProgress:
     @property
     def runs(self) -> list[Run]:
         """All runs so far."""
-        return [run for node in self._nodes.values() for run in node.runs]
+        return [run for node in self._nodes.values() for run in node.runs.all]
 
     @property
     def have_all_arrived(self) -> bool:
@@ -113,7 +90,7 @@ class PoolProgress:
     @property
     def step(self) -> tuple[int, ...]:
         """Changes whenever something went on."""
-        counts = (len(node.done) + len(node.runs) for node in self._nodes.values())
+        counts = (len(node.runs.over) + len(node.runs.all) for node in self._nodes.values())
         return (
             self.started,
             sum(node.fate is Fate.WORKING for node in self._nodes.values()),
@@ -122,11 +99,11 @@ class PoolProgress:
 
     def running_at(self, number: int) -> int:
         """How many jobs run at a node."""
-        return len(self._nodes[number].open)
+        return len(self._nodes[number].runs.open)
 
     def add_node(self, number: int, pid: int) -> None:
         """Take note of a process that was started."""
-        self._nodes[number] = _Node(number, pid)
+        self._nodes[number] = _Node(number, pid, Runs(number))
 
     def set_fate(self, number: int, fate: Fate) -> None:
         """Say what became of a node."""
@@ -136,10 +113,7 @@ class PoolProgress:
         """A node was killed: its runs have ended. Returns how many they were."""
         node = self._nodes[number]
         node.fate = Fate.KILLED
-        ended = [replace(run, ended=at) for run in node.open.values()]
-        node.done.extend(ended)
-        node.open.clear()
-        return len(ended)
+        return len(node.runs.cut(at))
 
     def tell(self, elapsed: float, news: str) -> None:
         """Take note of something that happened `elapsed` seconds after the start."""
@@ -153,14 +127,12 @@ class PoolProgress:
                 case Arrived():
                     node.fate = Fate.WORKING
                 case JobBegan():
-                    run = Run(job=record.job, node=number, token=record.token, began=record.at)
-                    node.open[record.job, record.token] = run
+                    node.runs.begin(record)
                     first = self._first.get(record.job)
                     if first is None or record.token < first[0]:
                         self._first[record.job] = (record.token, number)
                 case JobOver():
-                    run = node.open.pop((record.job, record.token))
-                    node.done.append(replace(run, ended=record.at))
+                    node.runs.end(record)
                 case _:
                     raise AssertionError("nodes handle no tickets")
 
@@ -184,9 +156,9 @@ class PoolProgress:
                 number=node.number,
                 pid=node.pid,
                 fate=node.fate,
-                running=len(node.open),
-                begun=len(node.runs),
-                taken=sum(run.token > self._first[run.job][0] for run in node.runs),
+                running=len(node.runs.open),
+                begun=len(node.runs.all),
+                taken=sum(run.token > self._first[run.job][0] for run in node.runs.all),
             )
             for node in self._nodes.values()
         )

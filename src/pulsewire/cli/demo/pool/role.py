@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import anyio
 
 import pulsewire
-from pulsewire.cli.demo.journal import Arrived, JobBegan, JobOver, JournalWriter
-from pulsewire.cli.demo.roles import wait_first, while_parent_lives
+from pulsewire.cli.demo.journal import Arrived, JournalWriter
+from pulsewire.cli.demo.journaled import journaled_run
+from pulsewire.cli.demo.lifeline import wait_first, while_parent_lives
 from pulsewire.pool import Job
 
 __all__ = ["POOL", "serve"]
@@ -49,12 +49,9 @@ class _Watcher:
         self._journaling = journaling
 
     async def run(self, job: Job) -> None:
-        self._journaling.write(JobBegan(job=job.key, token=job.token, at=time.monotonic()))
-        try:
+        with journaled_run(self._journaling, job):
             rounds = 0
             while True:
                 await anyio.sleep(_ROUND)
                 rounds += 1
                 await job.heartbeat(f"{rounds} rounds")
-        finally:
-            self._journaling.write(JobOver(job=job.key, token=job.token, at=time.monotonic()))

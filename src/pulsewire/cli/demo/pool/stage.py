@@ -1,4 +1,4 @@
-"""What the second act stands on: the pool of its own, a folder for the journals, and their removal at the end."""
+"""What the act stands on: the pool of its own, a folder for the journals, and their removal at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 
 import pulsewire
 from pulsewire.cli import describe, failures, render
-from pulsewire.cli.demo.crew import Crew, DemoFailed
+from pulsewire.cli.demo.crew import Crew, DemoFailed, environment_of
 from pulsewire.cli.demo.folder import journal_folder
 from pulsewire.cli.demo.pool import summary
 from pulsewire.cli.demo.pool.director import PoolDirector
@@ -18,7 +18,6 @@ from pulsewire.cli.demo.pool.plan import PoolPlan
 from pulsewire.cli.demo.pool.role import POOL
 from pulsewire.cli.demo.pool.view import picture, plain_line
 from pulsewire.cli.demo.view import View
-from pulsewire.cli.options import URL_VARIABLE
 
 __all__ = ["NODE", "perform"]
 
@@ -30,7 +29,7 @@ _TIDY_MARGIN = 10.0
 
 
 async def perform(plan: PoolPlan, url: str | None, namespace: str) -> int:
-    """Run the second act and print its summary.
+    """Run the act and print its summary.
 
     Returns:
         0 if the promises held, 1 otherwise.
@@ -48,8 +47,7 @@ async def perform(plan: PoolPlan, url: str | None, namespace: str) -> int:
             f"on {describe.server_name(hub)} at {hub.url}"
         )
         async with _tidied(plan, hub) as folder:
-            # The URL may hold a password: it travels in the environment, not on a command line that all can see.
-            crew = Crew(folder, {} if url is None else {URL_VARIABLE: url})
+            crew = Crew(folder, environment_of(url))
             director = PoolDirector(plan, hub, crew, node=_node_arguments(plan, namespace))
             with View(picture, plain_line) as view:
                 verdict = await director.run(view)

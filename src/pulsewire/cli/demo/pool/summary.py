@@ -1,14 +1,13 @@
-"""The end of the second act in words: what each node did, what was checked, and whether it held."""
+"""The end of the act in words: what each node did, what was checked, and whether it held."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
 
-from pulsewire.cli import render
 from pulsewire.cli.demo.pool.progress import NodeRow
 from pulsewire.cli.demo.pool.verdict import PoolVerdict
-from pulsewire.cli.demo.summary import Finding
+from pulsewire.cli.demo.summary import Finding, show_end
 
 __all__ = ["findings", "show"]
 
@@ -39,10 +38,9 @@ def show(
     verdict: PoolVerdict, nodes: Sequence[NodeRow], *, worker_ttl: float, seconds: float
 ) -> None:
     """Print the end of the act."""
-    render.say()
-    render.table(
-        ("node", "pid", "runs", "from other nodes", "end"),
-        [
+    show_end(
+        headings=("node", "pid", "runs", "from other nodes", "end"),
+        rows=[
             (
                 f"node {row.number}",
                 str(row.pid),
@@ -53,19 +51,7 @@ def show(
             for row in nodes
         ],
         numbers=("pid", "runs", "from other nodes"),
+        findings=findings(verdict, worker_ttl=worker_ttl, seconds=seconds),
+        holds="It holds: every job ran, at one node at a time, and none was lost.",
+        problems=verdict.problems,
     )
-    render.say()
-    render.fields(
-        {
-            finding.what: finding.result
-            for finding in findings(verdict, worker_ttl=worker_ttl, seconds=seconds)
-        }
-    )
-    render.say()
-    if verdict.holds:
-        render.say(
-            "It holds: every job ran, at one node at a time, and none was lost.",
-            style="bold green",
-        )
-    for problem in verdict.problems:
-        render.fail(problem)

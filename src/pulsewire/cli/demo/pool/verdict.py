@@ -1,4 +1,4 @@
-"""Decides whether the second act held what a pool promises. Pure: takes what was written down, returns findings.
+"""Decides whether the act held what a pool promises. Pure: takes what was written down, returns findings.
 
 Compared are what was dispatched, what the pool said before its end, and the journals of the nodes. The promises: every
 job runs, at most one owner at a time, larger tokens for later owners, none lost, and nothing left after the shutdown.
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pulsewire.cli.demo.pool.progress import Run
 from pulsewire.cli.demo.problems import problems
+from pulsewire.cli.demo.runs import Run
 
 __all__ = ["PoolEvidence", "PoolVerdict", "judge_pool"]
 

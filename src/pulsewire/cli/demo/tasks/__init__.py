@@ -1,4 +1,4 @@
-"""The third act: three queues of tasks between real processes; one server is killed, and every task is done.
+"""Three queues of tasks between real processes: one server is killed, and every task is done.
 
 ```
    client (process)                  server                        servers (processes)

@@ -1,10 +1,10 @@
-"""The numbers of the third act, checked before anything starts."""
+"""The numbers of the act, checked before anything starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pulsewire.cli.demo.plan import PlanError
+from pulsewire.cli.demo.plan_error import require
 
 __all__ = ["TasksPlan"]
 
@@ -19,7 +19,7 @@ _KILLED_AFTER = 0.4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TasksPlan:
-    """What the third act shall do.
+    """What the act shall do.
 
     Attributes:
         tasks: How many are enqueued.
@@ -41,19 +41,16 @@ class TasksPlan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if self.tasks < _LEAST_TASKS:
-            raise PlanError("--tasks", f"at least {_LEAST_TASKS} tasks are needed")
-        if self.servers < 1:
-            raise PlanError("--servers", "at least one server is needed")
-        if self.kill and self.servers < 2:
-            raise PlanError(
-                "--servers",
-                "when one server is killed the others must go on: use at least 2, or --no-kill",
-            )
-        if self.work < 0:
-            raise PlanError("--task-work", "seconds cannot be negative")
-        if self.lease < _LEAST_LEASE:
-            raise PlanError("--lease", f"give at least {_LEAST_LEASE:g} second")
+        require(self.tasks >= _LEAST_TASKS, "--tasks", f"at least {_LEAST_TASKS} tasks are needed")
+        require(self.servers >= 1, "--servers", "at least one server is needed")
+        require(
+            not self.kill or self.servers >= 2,
+            "--servers",
+            "when one server is killed the others must go on: use at least 2, or --no-kill",
+        )
+        require(self.work >= 0, "--task-work", "seconds cannot be negative")
+        least = f"give at least {_LEAST_LEASE:g} second"
+        require(self.lease >= _LEAST_LEASE, "--lease", least)
 
     @property
     def rate(self) -> float:

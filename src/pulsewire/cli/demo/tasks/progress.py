@@ -1,4 +1,4 @@
-"""Where the third act stands: what the journals and the inspector said so far, as counts.
+"""Where the act stands: what the journals and the inspector said so far, as counts.
 
 Pure: `director.py` feeds it, `view.py` shows what `snapshot` returns, `verdict.py` judges the attempts.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from pulsewire.cli.demo.attempts import Attempt, Attempts
+from pulsewire.cli.demo.fate import Fate
 from pulsewire.cli.demo.journal import (
     Arrived,
     Bundled,
@@ -20,68 +22,16 @@ from pulsewire.cli.demo.journal import (
     TaskBegan,
     TaskOver,
 )
-from pulsewire.cli.demo.progress import Fate
+from pulsewire.cli.demo.queue_counts import QueueCounts
 from pulsewire.cli.demo.rate import Rate
 from pulsewire.cli.demo.tasks.workload import QUEUES, TICK, Kind, Order
 
 __all__ = [
-    "Attempt",
-    "QueueCounts",
     "QueueRow",
     "ServerRow",
     "TasksProgress",
     "TasksSnapshot",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One time that a task was run.
-
-    Attributes:
-        task: Its id.
-        task_type: What kind of work it is.
-        queue: Where it waited.
-        server: Who ran it.
-        retried: How often it had failed before, as Redis said.
-        began: When, in seconds of the machine's monotonic clock.
-        ended: When, likewise; None while it runs.
-        outcome: How; None while it runs, and if its server was killed.
-        result: What the handler asked to be kept.
-    """
-
-    task: str
-    task_type: str
-    queue: str
-    server: int
-    retried: int
-    began: float
-    ended: float | None = None
-    outcome: Outcome | None = None
-    result: str = ""
-
-    @property
-    def has_succeeded(self) -> bool:
-        """Whether the handler has returned."""
-        return self.outcome is Outcome.DONE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueCounts:
-    """How many tasks of a queue are in which state, as the inspector says."""
-
-    pending: int = 0
-    active: int = 0
-    scheduled: int = 0
-    retry: int = 0
-    aggregating: int = 0
-    archived: int = 0
-    completed: int = 0
-
-    @property
-    def to_do(self) -> int:
-        """Tasks that are still to be run."""
-        return self.pending + self.active + self.scheduled + self.retry + self.aggregating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,18 +115,10 @@ class TasksSnapshot:
 class _Server:
     number: int
     pid: int
+    attempts: Attempts
     fate: Fate = Fate.STARTING
-    open: dict[int, Attempt] = field(default_factory=dict)
-    over: list[Attempt] = field(default_factory=list)
     again: int = 0
     shown: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def attempts(self) -> list[Attempt]:
-        return [*self.over, *self.open.values()]
-
-    def count(self, outcome: Outcome) -> int:
-        return sum(attempt.outcome is outcome for attempt in self.over)
 
 
 @dataclass(slots=True)
@@ -215,7 +157,7 @@ class TasksProgress:
     @property
     def attempts(self) -> list[Attempt]:
         """All attempts so far."""
-        return [attempt for server in self._servers.values() for attempt in server.attempts]
+        return [attempt for server in self._servers.values() for attempt in server.attempts.all]
 
     @property
     def have_all_arrived(self) -> bool:
@@ -241,7 +183,7 @@ class TasksProgress:
     @property
     def is_busy(self) -> bool:
         """Whether some attempt runs."""
-        return any(server.open for server in self._servers.values())
+        return any(server.attempts.open for server in self._servers.values())
 
     @property
     def is_group_done(self) -> bool:
@@ -269,13 +211,13 @@ class TasksProgress:
 
     def running_at(self, number: int) -> int:
         """How many attempts run at a server."""
-        return len(self._servers[number].open)
+        return len(self._servers[number].attempts.open)
 
     # --- what is told
 
     def add_server(self, number: int, pid: int) -> None:
         """Take note of a process that was started, and runs tasks."""
-        self._servers[number] = _Server(number, pid)
+        self._servers[number] = _Server(number, pid, Attempts(number))
 
     def add_helper(self, title: str) -> None:
         """Take note of another process that was started."""
@@ -299,9 +241,7 @@ class TasksProgress:
         """A server was killed: its attempts have ended. Returns how many they were."""
         server = self._servers[number]
         server.fate, server.shown = Fate.KILLED, {}
-        cut = [replace(attempt, ended=at) for attempt in server.open.values()]
-        server.over.extend(cut)
-        server.open.clear()
+        cut = server.attempts.cut(at)
         self._held = {attempt.task for attempt in cut}
         return len(cut)
 
@@ -333,24 +273,12 @@ class TasksProgress:
                 case Arrived():
                     server.fate = Fate.WORKING
                 case TaskBegan():
-                    server.open[record.attempt] = Attempt(
-                        task=record.task,
-                        task_type=record.task_type,
-                        queue=record.queue,
-                        server=number,
-                        retried=record.retried,
-                        began=record.at,
-                    )
+                    server.attempts.begin(record)
                     if record.task in self._held:
                         self._held.discard(record.task)
                         server.again += 1
                 case TaskOver():
-                    attempt = server.open.pop(record.attempt)
-                    server.over.append(
-                        replace(
-                            attempt, ended=record.at, outcome=record.outcome, result=record.result
-                        )
-                    )
+                    attempt = server.attempts.end(record)
                     if record.outcome is Outcome.DONE:
                         self._has_succeeded(attempt)
                 case Bundled():
@@ -416,9 +344,9 @@ class TasksProgress:
                 number=server.number,
                 pid=server.pid,
                 fate=server.fate,
-                running=len(server.open),
-                succeeded=server.count(Outcome.DONE),
-                failed=server.count(Outcome.FAILED),
+                running=len(server.attempts.open),
+                succeeded=server.attempts.count(Outcome.DONE),
+                failed=server.attempts.count(Outcome.FAILED),
                 again=server.again,
                 shown=server.shown,
             )

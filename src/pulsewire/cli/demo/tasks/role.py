@@ -1,11 +1,10 @@
-"""What the processes of the third act do: enqueue tasks, now and then or by the clock, or run them; and journal it."""
+"""What the processes of the act do: enqueue tasks, now and then or by the clock, or run them; and journal it."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -13,19 +12,17 @@ import msgspec
 from ulid import ULID
 
 import pulsewire
+from pulsewire.cli.demo import clearing
 from pulsewire.cli.demo.journal import (
     Arrived,
     Bundled,
     Enqueued,
     Fired,
     JournalWriter,
-    Outcome,
     Refused,
-    TaskBegan,
-    TaskOver,
 )
-from pulsewire.cli.demo.roles import wait_first, while_parent_lives
-from pulsewire.cli.demo.tasks import clearing
+from pulsewire.cli.demo.journaled import journaled_tasks
+from pulsewire.cli.demo.lifeline import wait_first, while_parent_lives
 from pulsewire.cli.demo.tasks.workload import (
     DIGEST,
     QUEUES,
@@ -52,9 +49,6 @@ _SLICE = 0.05
 """Seconds between two calls of the client."""
 
 _work = msgspec.json.Decoder(Work)
-
-_Handler = Callable[[Task], Awaitable[str | None]]
-
 
 # --- the client
 
@@ -169,9 +163,9 @@ async def serve(
                         await wait_first(server.wait, parent_is_gone.wait)
                     if parent_is_gone.is_set():
                         server.stop()
-                        await clearing.wait_unused(hub)
+                        await clearing.wait_unused(hub, QUEUES)
                 if parent_is_gone.is_set():  # nobody else would remove the queues
-                    await clearing.remove_queues(hub)
+                    await clearing.remove_queues(hub, QUEUES)
 
     await while_parent_lives(run, parent_is_gone.set, within=clearing.time_for(lease))
     return 0
@@ -191,45 +185,12 @@ class _Bench:
     def __init__(self, journaling: JournalWriter, work: float) -> None:
         self._journaling = journaling
         self._seconds = work
-        self._numbers = itertools.count(1)
         self.mux = Mux()
-        self.mux.use(self._journaled)
+        self.mux.use(journaled_tasks(journaling))
         for task_type in TYPES:
             self.mux.add(task_type, self._work_on)
         for task_type in (DIGEST, TICK):
             self.mux.add(task_type, self._other)
-
-    def _journaled(self, handler: _Handler) -> _Handler:
-        async def run(task: Task) -> str | None:
-            attempt, outcome, result = next(self._numbers), Outcome.STOPPED, None
-            self._journaling.write(
-                TaskBegan(
-                    attempt=attempt,
-                    task=task.id,
-                    task_type=task.type,
-                    queue=task.queue,
-                    retried=task.retried,
-                    at=time.monotonic(),
-                )
-            )
-            try:
-                result = await handler(task)
-                outcome = Outcome.DONE
-            except Exception:
-                outcome = Outcome.FAILED
-                raise
-            finally:
-                self._journaling.write(
-                    TaskOver(
-                        attempt=attempt,
-                        outcome=outcome,
-                        result=result or "",
-                        at=time.monotonic(),
-                    )
-                )
-            return result
-
-        return run
 
     async def _work_on(self, task: Task) -> str | None:
         work = _work.decode(task.payload)

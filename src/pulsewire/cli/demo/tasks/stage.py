@@ -1,4 +1,4 @@
-"""What the third act stands on: queues and a folder of its own, and their removal at the end."""
+"""What the act stands on: queues and a folder of its own, and their removal at the end."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import anyio
 
 import pulsewire
 from pulsewire.cli import describe, failures, render
-from pulsewire.cli.demo.crew import Crew, DemoFailed
+from pulsewire.cli.demo import clearing
+from pulsewire.cli.demo.crew import Crew, DemoFailed, environment_of
 from pulsewire.cli.demo.folder import journal_folder
-from pulsewire.cli.demo.tasks import clearing, summary
+from pulsewire.cli.demo.tasks import summary
 from pulsewire.cli.demo.tasks.director import TasksDirector
 from pulsewire.cli.demo.tasks.plan import TasksPlan
 from pulsewire.cli.demo.tasks.view import picture, plain_line
 from pulsewire.cli.demo.tasks.workload import QUEUES
 from pulsewire.cli.demo.view import View
-from pulsewire.cli.options import URL_VARIABLE
 
 __all__ = ["CLIENT", "SCHEDULER", "SERVER", "perform"]
 
@@ -31,7 +31,7 @@ SERVER = "demo-task-server"
 
 
 async def perform(plan: TasksPlan, url: str | None, namespace: str) -> int:
-    """Run the third act and print its summary.
+    """Run the act and print its summary.
 
     Returns:
         0 if the promises held, 1 otherwise.
@@ -50,8 +50,7 @@ async def perform(plan: TasksPlan, url: str | None, namespace: str) -> int:
             f"on {describe.server_name(hub)} at {hub.url}"
         )
         async with _tidied(plan, hub, namespace) as folder:
-            # The URL may hold a password: it travels in the environment, not on a command line that all can see.
-            crew = Crew(folder, {} if url is None else {URL_VARIABLE: url})
+            crew = Crew(folder, environment_of(url))
             director = TasksDirector(
                 plan,
                 hub,
@@ -77,7 +76,7 @@ async def _tidied(plan: TasksPlan, hub: pulsewire.Hub, namespace: str) -> AsyncI
             render.say(f"kept: queues {', '.join(QUEUES)} in namespace {namespace!r}")
         else:
             with anyio.move_on_after(clearing.time_for(plan.lease), shield=True):
-                await clearing.clear(hub, plan.lease)
+                await clearing.clear(hub, QUEUES, plan.lease)
 
 
 def _client_arguments(plan: TasksPlan, namespace: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The end of the third act in words: what each server did, what was checked, and whether it held."""
+"""The end of the act in words: what each server did, what was checked, and whether it held."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from pulsewire.cli import render
-from pulsewire.cli.demo.summary import Finding
+from pulsewire.cli.demo.summary import Finding, show_end
 from pulsewire.cli.demo.tasks.progress import ServerRow
 from pulsewire.cli.demo.tasks.verdict import TasksVerdict
 from pulsewire.cli.demo.tasks.workload import QUEUES, TICK_EVERY
@@ -57,10 +57,9 @@ def show(
     verdict: TasksVerdict, servers: Sequence[ServerRow], *, lease: float, seconds: float
 ) -> None:
     """Print the end of the act."""
-    render.say()
-    render.table(
-        ("server", "pid", "succeeded", "failed", "from the killed server", "end"),
-        [
+    show_end(
+        headings=("server", "pid", "succeeded", "failed", "from the killed server", "end"),
+        rows=[
             (
                 f"server {row.number}",
                 str(row.pid),
@@ -72,19 +71,7 @@ def show(
             for row in servers
         ],
         numbers=("pid", "succeeded", "failed", "from the killed server"),
+        findings=findings(verdict, lease=lease, seconds=seconds),
+        holds="It holds: every task has succeeded, none was lost, and none was run again without a reason.",
+        problems=verdict.problems,
     )
-    render.say()
-    render.fields(
-        {
-            finding.what: finding.result
-            for finding in findings(verdict, lease=lease, seconds=seconds)
-        }
-    )
-    render.say()
-    if verdict.holds:
-        render.say(
-            "It holds: every task has succeeded, none was lost, and none was run again without a reason.",
-            style="bold green",
-        )
-    for problem in verdict.problems:
-        render.fail(problem)

@@ -1,4 +1,4 @@
-"""Decides whether the third act held what task queues promise. Pure: takes what was written down, returns findings.
+"""Decides whether the act held what task queues promise. Pure: takes what was written down, returns findings.
 
 Compared are what the client was told, what the servers wrote before and after each attempt, and what Redis has at the
 end. The promises: every accepted task succeeds; one is run again only after a failure, or if it was in the hands of the
@@ -14,9 +14,9 @@ from enum import Enum
 from itertools import pairwise
 from statistics import median
 
+from pulsewire.cli.demo.attempts import Attempt
 from pulsewire.cli.demo.journal import Bundled, Enqueued, Fired, Outcome, Refused
 from pulsewire.cli.demo.problems import problems
-from pulsewire.cli.demo.tasks.progress import Attempt
 from pulsewire.cli.demo.tasks.workload import TICK_EVERY, Kind, Order
 
 __all__ = ["Reason", "TasksEvidence", "TasksVerdict", "judge_tasks"]

@@ -1,17 +1,18 @@
-"""How the running third act looks: bars and tables, or one plain line. What it shows is a `TasksSnapshot`."""
+"""How the running act looks: bars and tables, or one plain line. What it shows is a `TasksSnapshot`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pulsewire.cli.demo.progress import Fate
+from pulsewire.cli.demo.fate import Fate
+from pulsewire.cli.demo.queue_counts import QueueCounts
 from pulsewire.cli.demo.screen import BAR_WIDTH, bar, percent
-from pulsewire.cli.demo.tasks.progress import QueueCounts, ServerRow, TasksSnapshot
-from pulsewire.cli.demo.view import STYLES
+from pulsewire.cli.demo.tasks.progress import ServerRow, TasksSnapshot
+from pulsewire.cli.demo.view import bars, layout, who
 
 __all__ = ["picture", "plain_line"]
 
@@ -23,10 +24,18 @@ _SHOWN_TYPES = 3
 
 def picture(snapshot: TasksSnapshot) -> RenderableType:
     """Return the live view of a terminal."""
-    news = Text("\n".join(snapshot.news), style="yellow")
-    return Group(
-        _bars(snapshot), Text(), _queues(snapshot), Text(), _servers(snapshot), Text(), news
+    counts = bars(
+        ("enqueued", snapshot.enqueued, snapshot.wanted),
+        ("succeeded", snapshot.succeeded, snapshot.wanted),
+        facts=(
+            f"{snapshot.rate:.0f} tasks/s",
+            f"failed attempts {snapshot.failures:,}",
+            f"refused {snapshot.refused:,}",
+            f"ticks {snapshot.ticks:,}",
+            f"{snapshot.elapsed:.1f} s",
+        ),
     )
+    return layout(counts, _queues(snapshot), _servers(snapshot), news=snapshot.news)
 
 
 def plain_line(snapshot: TasksSnapshot) -> str:
@@ -40,29 +49,6 @@ def plain_line(snapshot: TasksSnapshot) -> str:
         f" ({percent(snapshot.succeeded, snapshot.wanted)})  {snapshot.rate:.0f}/s"
         f"  pending: {waiting}  retry {retry:,}  servers {working}"
     )
-
-
-def _bars(snapshot: TasksSnapshot) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    for title, done in (("enqueued", snapshot.enqueued), ("succeeded", snapshot.succeeded)):
-        grid.add_row(
-            title,
-            bar(done, snapshot.wanted, BAR_WIDTH),
-            f"{done:,}/{snapshot.wanted:,}",
-            percent(done, snapshot.wanted),
-        )
-    facts = Table.grid(padding=(0, 3))
-    facts.add_row(
-        f"{snapshot.rate:.0f} tasks/s",
-        f"failed attempts {snapshot.failures:,}",
-        f"refused {snapshot.refused:,}",
-        f"ticks {snapshot.ticks:,}",
-        f"{snapshot.elapsed:.1f} s",
-    )
-    whole = Table.grid()
-    whole.add_row(grid)
-    whole.add_row(facts)
-    return whole
 
 
 def _queues(snapshot: TasksSnapshot) -> Table:
@@ -100,9 +86,7 @@ def _servers(snapshot: TasksSnapshot) -> Table:
     most = max((row.running for row in snapshot.servers), default=0)
     for row in snapshot.servers:
         table.add_row(
-            f"server {row.number}",
-            Text(f"pid {row.pid}", style="dim"),
-            Text(row.fate.value, style=STYLES[row.fate]),
+            *who(f"server {row.number}", row.pid, row.fate),
             bar(row.running, max(most, 1), BAR_WIDTH // 4),
             Text(f"{row.running:,}", justify="right"),
             Text(f"{row.succeeded:,} done", justify="right"),

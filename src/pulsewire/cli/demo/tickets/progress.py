@@ -1,4 +1,4 @@
-"""Where the demo stands: what the journals and the group said so far, as counts.
+"""Where the act stands: what the journals and the group said so far, as counts.
 
 Pure: `director.py` feeds it, `view.py` shows what `snapshot` returns.
 """
@@ -7,21 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import Enum
 
+from pulsewire.cli.demo.fate import Fate
 from pulsewire.cli.demo.journal import Arrived, Handled, Published, Record
 from pulsewire.cli.demo.rate import Rate
 
-__all__ = ["ConsumerRow", "Fate", "Progress", "Snapshot"]
-
-
-class Fate(Enum):
-    """What a consumer process is at."""
-
-    STARTING = "starting"
-    WORKING = "working"
-    KILLED = "killed"
-    STOPPED = "stopped"
+__all__ = ["ConsumerRow", "Progress", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

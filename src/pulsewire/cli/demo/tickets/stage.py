@@ -1,4 +1,4 @@
-"""What the demo stands on: the connection, a namespace and a folder of its own, and their removal at the end."""
+"""What the act stands on: the connection, a namespace and a folder of its own, and their removal at the end."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import anyio
 
 import pulsewire
 from pulsewire.cli import describe, failures, render, tickets
-from pulsewire.cli.demo import summary
-from pulsewire.cli.demo.crew import Crew, DemoFailed
-from pulsewire.cli.demo.director import Director
+from pulsewire.cli.demo.crew import Crew, DemoFailed, environment_of
 from pulsewire.cli.demo.folder import journal_folder
-from pulsewire.cli.demo.plan import Plan
-from pulsewire.cli.demo.view import View, picture, plain_line
-from pulsewire.cli.options import URL_VARIABLE
+from pulsewire.cli.demo.tickets import summary
+from pulsewire.cli.demo.tickets.director import TicketsDirector
+from pulsewire.cli.demo.tickets.plan import Plan
+from pulsewire.cli.demo.tickets.view import picture, plain_line
+from pulsewire.cli.demo.view import View
 
 __all__ = ["CONSUMER", "PUBLISHER", "perform"]
 
@@ -33,7 +33,7 @@ _TIDY_WITHIN = 10.0
 
 
 async def perform(plan: Plan, url: str | None, namespace: str) -> int:
-    """Run the demo and print its summary.
+    """Run the act and print its summary.
 
     Returns:
         0 if the promise held, 1 otherwise.
@@ -52,9 +52,8 @@ async def perform(plan: Plan, url: str | None, namespace: str) -> int:
             f"on {describe.server_name(hub)} at {hub.url}"
         )
         async with _tidied(plan, stream, namespace) as folder:
-            # The URL may hold a password: it travels in the environment, not on a command line that all can see.
-            crew = Crew(folder, {} if url is None else {URL_VARIABLE: url})
-            director = Director(
+            crew = Crew(folder, environment_of(url))
+            director = TicketsDirector(
                 plan,
                 stream,
                 crew,

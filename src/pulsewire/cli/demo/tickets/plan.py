@@ -1,27 +1,17 @@
-"""The numbers of one demo, checked before anything starts."""
+"""The numbers of the act, checked before anything starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Plan", "PlanError"]
+from pulsewire.cli.demo.plan_error import require
 
-
-class PlanError(ValueError):
-    """Options of the demo that cannot be, or contradict each other.
-
-    Attributes:
-        option: The culprit, as written on the command line.
-    """
-
-    def __init__(self, option: str, reason: str) -> None:
-        self.option = option
-        super().__init__(reason)
+__all__ = ["Plan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the demo shall do.
+    """What the act shall do.
 
     Attributes:
         tickets: How many are published.
@@ -47,15 +37,15 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        _require(self.tickets >= 1, "--tickets", "at least one ticket is needed")
-        _require(self.consumers >= 1, "--consumers", "at least one consumer is needed")
-        _require(self.work >= 0, "--work", "seconds cannot be negative")
-        _require(
+        require(self.tickets >= 1, "--tickets", "at least one ticket is needed")
+        require(self.consumers >= 1, "--consumers", "at least one consumer is needed")
+        require(self.work >= 0, "--work", "seconds cannot be negative")
+        require(
             0 < self.kill_after < 1, "--kill-after", "give a fraction between 0 and 1, such as 0.4"
         )
-        _require(self.ack_grace > 0, "--ack-grace", "give more than 0 seconds")
-        _require(self.publish_rate >= 0, "--publish-rate", "tickets per second cannot be negative")
-        _require(
+        require(self.ack_grace > 0, "--ack-grace", "give more than 0 seconds")
+        require(self.publish_rate >= 0, "--publish-rate", "tickets per second cannot be negative")
+        require(
             not self.kill or self.consumers >= 2,
             "--consumers",
             "when one consumer is killed another one must take over: use at least 2, or --no-kill",
@@ -70,8 +60,3 @@ class Plan:
     def patience(self) -> float:
         """Seconds without any progress after which the demo gives up."""
         return 30.0 + 10 * (self.work + self.ack_grace)
-
-
-def _require(holds: bool, option: str, reason: str) -> None:
-    if not holds:
-        raise PlanError(option, reason)

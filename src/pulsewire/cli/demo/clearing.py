@@ -1,4 +1,4 @@
-"""Removing the queues of the third act, whoever is left to do it.
+"""Removing the task queues of an act, whoever is left to do it.
 
 A queue with active tasks cannot be removed, and a server that was killed leaves such: they become pending again when
 their leases have ended, if there is a server that looks after them.
@@ -6,11 +6,12 @@ their leases have ended, if there is a server that looks after them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import anyio
 
 import pulsewire
 from pulsewire import errors
-from pulsewire.cli.demo.tasks.workload import QUEUES
 from pulsewire.tasks import QueueInfo, Task
 
 __all__ = ["clear", "info_of", "remove_queues", "time_for", "wait_unused"]
@@ -32,31 +33,31 @@ async def info_of(hub: pulsewire.Hub, queue: str) -> QueueInfo | None:
         return None
 
 
-async def clear(hub: pulsewire.Hub, lease: float) -> None:
+async def clear(hub: pulsewire.Hub, queues: Collection[str], lease: float) -> None:
     """Remove the queues, although the servers may be dead."""
-    if await remove_queues(hub):
+    if await remove_queues(hub, queues):
         return
-    async with hub.task_server(_nothing, queues=QUEUES, lease=lease) as caretaker:
+    async with hub.task_server(_nothing, queues=queues, lease=lease) as caretaker:
         caretaker.stop()  # it takes no tasks, and looks after those of the dead
         while True:
-            if await remove_queues(hub):
+            if await remove_queues(hub, queues):
                 return
             await anyio.sleep(_LOOK_EVERY)
 
 
-async def wait_unused(hub: pulsewire.Hub) -> None:
+async def wait_unused(hub: pulsewire.Hub, queues: Collection[str]) -> None:
     """Return when no task is being run. There must be a server that looks after those of the dead."""
     while True:
-        infos = [await info_of(hub, queue) for queue in QUEUES]
+        infos = [await info_of(hub, queue) for queue in queues]
         if not any(info.active for info in infos if info is not None):
             return
         await anyio.sleep(_LOOK_EVERY)
 
 
-async def remove_queues(hub: pulsewire.Hub) -> bool:
+async def remove_queues(hub: pulsewire.Hub, queues: Collection[str]) -> bool:
     """Remove the queues with all their tasks; whether none is left."""
     are_gone = True
-    for queue in QUEUES:
+    for queue in queues:
         try:
             await hub.tasks.inspector.remove_queue(queue, force=True)
         except errors.QueueNotFound:

@@ -1,16 +1,10 @@
-"""What the child processes of the demo do: publish tickets, or handle them.
-
-Each writes its journal, waits on its standard input for the parent, and ends when that input ends.
-"""
+"""What the processes of the act do: publish tickets, or handle them; and journal it."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
-import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +13,10 @@ import anyio
 import pulsewire
 from pulsewire.cli import tickets
 from pulsewire.cli.demo.journal import Arrived, Handled, JournalWriter, Published
+from pulsewire.cli.demo.lifeline import while_parent_lives
 from pulsewire.cli.running import Signals
 
-__all__ = ["consume", "publish", "wait_first", "while_parent_lives"]
-
-_LAST_SECONDS = 5.0
-"""How long a child whose parent is gone may take to leave the server in order."""
-_PARENT_GONE = 3
-"""Exit code for nobody to see."""
+__all__ = ["consume", "publish"]
 
 
 async def publish(
@@ -107,46 +97,3 @@ class _Desk:
                 deliveries=event.deliveries,
             )
         )
-
-
-async def while_parent_lives(
-    work: Callable[[anyio.Event], Awaitable[None]],
-    leave: Callable[[], None] | None = None,
-    *,
-    within: float = _LAST_SECONDS,
-) -> None:
-    """Do `work` for as long as there is a parent.
-
-    Args:
-        work: Given the event that the parent's go sets.
-        leave: Called when the parent is gone; else the work is cancelled.
-        within: Seconds in which the process then ends, whatever happens.
-    """
-    go = anyio.Event()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_watch_parent, go, leave or tasks.cancel_scope.cancel, within)
-        await work(go)
-        tasks.cancel_scope.cancel()
-
-
-async def wait_first(*waits: Callable[[], Awaitable[object]]) -> None:
-    """Return when the first of these returns."""
-    async with anyio.create_task_group() as waiting:
-
-        async def wait(one: Callable[[], Awaitable[object]]) -> None:
-            await one()
-            waiting.cancel_scope.cancel()
-
-        for one in waits:
-            waiting.start_soon(wait, one)
-
-
-async def _watch_parent(go: anyio.Event, leave: Callable[[], None], within: float) -> None:
-    while True:
-        await anyio.wait_readable(sys.stdin)
-        if not os.read(sys.stdin.fileno(), 1024):
-            break
-        go.set()
-    # Leaving in order needs the server, which may be gone as well. Whatever happens, a child does not stay behind.
-    asyncio.get_running_loop().call_later(within, os._exit, _PARENT_GONE)
-    leave()

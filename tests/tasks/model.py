@@ -194,13 +194,19 @@ class ModelQueue:
         is_mine = fields is not None and fields.get(OWNER_FIELD) == owner.encode()
         return is_mine and score is not None and not score.is_integer()
 
-    def mine(self, owner: str, start: int, lease: float) -> tuple[int, list[tuple[str, bytes]]]:
+    def mine(
+        self, owner: str, start: int, lease: float
+    ) -> tuple[int, list[tuple[bytes, bytes, int]]]:
         """From the head on."""
         ids = self.content.get("active", [])[start:]
         found = [task_id for task_id in ids if self._is_of(task_id, owner)]
         for task_id in found:
             self.zset("lease")[task_id] = self.window.lease(lease)
-        return len(ids), [(task_id, self.content[f"t:{task_id}"]["msg"]) for task_id in found]
+        return len(ids), [
+            (task_id.encode(), fields["msg"], int(fields.get(LOST_FIELD, b"0")))
+            for task_id in found
+            for fields in (self.content[f"t:{task_id}"],)
+        ]
 
     def _leave_active(self, task_id: str) -> None:
         self.members_of("active").remove(task_id)

@@ -3,12 +3,15 @@
 Many tests are about time: leases, graces, takeovers, handlers that are cancelled. Beside others on a small or busy
 machine a process may not get to run for seconds, and then such a test sees what no user would. A test that holds alone
 passes, and its first failure stays in the output; one that fails alone as well fails. Many failures are not bad luck:
-they fail at once. With arguments of your own for pytest nothing is run twice.
+they fail at once. Tests that draw what they do draw the same the second time, so that no other draw hides a failure.
+With arguments of your own for pytest nothing is run twice.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +22,8 @@ SECONDS = 900
 FAILED = 1
 """pytest's exit code when all tests ran and some failed."""
 
+SEEDS = ("PULSEWIRE_SEED", "PULSEWIRE_TEST_SEED", "PULSEWIRE_HISTORY_SEED")
+"""What tests take their seeds from."""
 PYTEST = (sys.executable, "-m", "pytest", "-m", "not slow")
 
 
@@ -27,6 +32,8 @@ def main(workers: str, *arguments: str) -> int:
     beside = ("-n", workers, "--dist", "loadfile", "--no-loadscope-reorder")
     if arguments:
         return subprocess.call((*PYTEST, *beside, *arguments))
+    for name in SEEDS:
+        os.environ.setdefault(name, str(secrets.randbits(31)))
     try:
         code = subprocess.call((*PYTEST, *beside, "--cache-clear"), timeout=SECONDS)
     except subprocess.TimeoutExpired:

@@ -10,7 +10,9 @@ import importlib
 
 PUBLIC_PACKAGES = (
     "pulsewire",
+    "pulsewire.doctor",
     "pulsewire.errors",
+    "pulsewire.health",
     "pulsewire.pool",
     "pulsewire.rmap",
     "pulsewire.streaming",

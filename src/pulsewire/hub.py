@@ -16,9 +16,15 @@ import anyio
 
 from pulsewire._core.checks import check_seconds
 from pulsewire._core.codecs import BYTES, TEXT, Codec
+from pulsewire._core.health import DEFAULT_LIMITS, Health, HealthLimits, examine
 from pulsewire._core.hooks import NO_HOOKS, Hooks
 from pulsewire._core.ids import RequestIds, new_ulid
+from pulsewire._core.lag import LoopLag
+from pulsewire._core.loops import LoopContext, Stop, do_every
+from pulsewire._core.vitals import EndingSign, Sign
 from pulsewire._redis.connect import open_link
+from pulsewire._redis.contact import EVERY as KEEP_CONTACT_EVERY
+from pulsewire._redis.contact import Contact
 from pulsewire._redis.doors import AnyClient
 from pulsewire._redis.link import Link, LinkOptions
 from pulsewire._redis.namespace import Namespace
@@ -85,6 +91,9 @@ class Hub:
         self._requests = RequestIds()
         self._notifier = Notifier(link)
         self._tasks: TaskClient | None = None
+        self._lag: LoopLag | None = None
+        self._contact = Contact(link)
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Hub at {self.url} namespace={self.namespace!r}>"
@@ -113,9 +122,39 @@ class Hub:
 
     async def _sign_off(self) -> None:
         """Have the servers forget what only this hub needs."""
+        self._is_closed = True
         if self._tasks is not None:
             with anyio.CancelScope(shield=True):
                 await self._tasks.enqueuer.sign_off()
+
+    def health(self, limits: HealthLimits = DEFAULT_LIMITS) -> Health:
+        """How this process is as a user of Redis, as far as it knows. Nothing is asked over the network.
+
+        Judged by progress: of every background duty of what was taken from this hub, of the renewal of leases, of the
+        maps' replicas, of the event loop, and of the ways to the servers. What it means stands in docs/health.md.
+
+        From the first call on the lag of the event loop is measured, and connections that were lost are opened again
+        although nobody needs them, so that the end of an outage is noticed. Call it from the hub's event loop.
+
+        Args:
+            limits: from when on something is a problem.
+        """
+        if self._lag is None:
+            self._lag = LoopLag()
+            if not self._is_closed:
+                self._begin_measuring(self._lag)
+        signs: list[Sign] = [*self._link.options.vitals.signs(), *self._contact.signs()]
+        if self._is_closed:
+            signs.append(EndingSign("process", "hub"))
+        return examine(signs, self._lag.worst, limits)
+
+    def _begin_measuring(self, lag: LoopLag) -> None:
+        ward = self._link.options.vitals.ward("redis", "")
+        context = LoopContext(Stop(), self._hooks, self._logger, ward)
+        self._link.tasks.start_soon(lag.run)
+        self._link.tasks.start_soon(
+            do_every, "keeping contact", KEEP_CONTACT_EVERY, self._contact.keep_once, context
+        )
 
     async def ping(self) -> float:
         """Seconds of one round trip to a server."""
@@ -546,6 +585,7 @@ class Hub:
             sync_interval=sync_interval,
             hooks=self._hooks,
             logger=logger or self._logger.getChild("tasks"),
+            ward=self._link.options.vitals.ward("tasks", "periodic tasks"),
         )
 
 

@@ -47,7 +47,8 @@ async def test_reading_takes_what_is_there_and_waits_for_nothing_more(hub: pulse
     stream = hub.stream("events")
     async with stream.reader() as owner:
         intake: Intake[bytes] = Intake(
-            stream.store.link, owner, Demand(100, even=False), NO_HOOKS, stream.logger
+            *(stream.store.link, owner, Demand(100, even=False), NO_HOOKS, stream.logger),
+            name="a test",
         )
         intake.inbox.put([event(number) for number in range(5)])
         assert [found.id for found in await intake.read(3, None)] == ["0-0", "1-0", "2-0"]
@@ -60,7 +61,8 @@ async def test_reading_that_is_cancelled_takes_nothing(hub: pulsewire.Hub) -> No
     stream = hub.stream("events")
     async with stream.reader() as owner:
         intake: Intake[bytes] = Intake(
-            stream.store.link, owner, Demand(100, even=True), NO_HOOKS, stream.logger
+            *(stream.store.link, owner, Demand(100, even=True), NO_HOOKS, stream.logger),
+            name="a test",
         )
         with anyio.move_on_after(0.01):
             await intake.read(10, None)

@@ -2,20 +2,22 @@
 
 A duty is one ordinary async function that makes one pass. What may pass by itself (no server for now, a write whose
 outcome is unknown, refused credentials, a full server) is counted and tried again with full-jitter pauses, at WARNING
-once it lasts. Anything else ends the owner.
+once it lasts. Anything else ends the owner. Every loop is in the hub's register of vital signs (`vitals.py`).
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import anyio
 
 from pulsewire._core.backoff import Backoff
 from pulsewire._core.hooks import Hooks
+from pulsewire._core.vitals import Vital, Ward, no_ward, watched
 from pulsewire.errors import AuthenticationFailed, OutcomeUnknown, ServerFull, ServerUnavailable
 
 PASSING = (ServerUnavailable, OutcomeUnknown, AuthenticationFailed, ServerFull)
@@ -56,40 +58,76 @@ class LoopContext:
     stop: Stop
     hooks: Hooks
     logger: logging.Logger
+    ward: Ward = field(default_factory=no_ward)
 
 
 async def keep_doing(name: str, duty: Callable[[], Awaitable[None]], context: LoopContext) -> None:
     """Make one pass after the other, without pause while all is well."""
     backoff = Backoff(base=RETRY_BASE, cap=RETRY_CAP)
-    while not context.stop.is_set:
-        await _one_pass(name, duty, context, backoff)
+    with _in_sight(name, context) as vital:
+        while not context.stop.is_set:
+            await _one_pass(name, duty, context, backoff, vital)
 
 
 async def do_every(
     name: str, seconds: float, duty: Callable[[], Awaitable[None]], context: LoopContext
 ) -> None:
     """Make a pass about every `seconds` (jittered by 20%, so that a fleet does not march in step)."""
-    backoff = Backoff(base=RETRY_BASE, cap=RETRY_CAP)
-    while not context.stop.is_set:
-        await context.stop.sleep(seconds * random.uniform(0.8, 1.2))
-        if not context.stop.is_set:
-            await _one_pass(name, duty, context, backoff)
+    with _in_sight(name, context) as vital:
+        await _keep_doing_every(name, seconds, duty, context, vital)
 
 
 async def do_at_once_and_every(
     name: str, seconds: float, duty: Callable[[], Awaitable[None]], context: LoopContext
 ) -> None:
     """Make one pass now, then go on as `do_every`: for duties whose owner may not live that long."""
-    await _one_pass(name, duty, context, Backoff(base=RETRY_BASE, cap=RETRY_CAP))
-    await do_every(name, seconds, duty, context)
+    with _in_sight(name, context) as vital:
+        await _one_pass(name, duty, context, Backoff(base=RETRY_BASE, cap=RETRY_CAP), vital)
+        await _keep_doing_every(name, seconds, duty, context, vital)
+
+
+async def _keep_doing_every(
+    name: str,
+    seconds: float,
+    duty: Callable[[], Awaitable[None]],
+    context: LoopContext,
+    vital: Vital,
+) -> None:
+    backoff = Backoff(base=RETRY_BASE, cap=RETRY_CAP)
+    while not context.stop.is_set:
+        await context.stop.sleep(seconds * random.uniform(0.8, 1.2))
+        if not context.stop.is_set:
+            await _one_pass(name, duty, context, backoff, vital)
+
+
+@contextmanager
+def _in_sight(name: str, context: LoopContext) -> Iterator[Vital]:
+    """Have the loop in the register while it lasts; longer if an error ends it, until its owner ends."""
+    vital = context.ward.watch(name, flag=context.stop)
+    try:
+        with watched(vital):
+            yield vital
+    except Exception as error:
+        vital.die(error)
+        raise
+    except BaseException:
+        vital.close()
+        raise
+    vital.close()
 
 
 async def _one_pass(
-    name: str, duty: Callable[[], Awaitable[None]], context: LoopContext, backoff: Backoff
+    name: str,
+    duty: Callable[[], Awaitable[None]],
+    context: LoopContext,
+    backoff: Backoff,
+    vital: Vital,
 ) -> None:
+    vital.begin()
     try:
         await duty()
     except PASSING as error:
+        vital.fail(error)
         pause = backoff.next_pause()
         failures = backoff.attempts
         context.hooks.loop_troubled(name, error, failures)
@@ -105,3 +143,4 @@ async def _one_pass(
                 "trouble is over", extra={"duty": name, "failures": backoff.attempts}
             )
         backoff.reset()
+        vital.beat()

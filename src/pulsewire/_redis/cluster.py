@@ -226,6 +226,14 @@ class ClusterLink(Link):
         """`host:port` of each master."""
         return [str(node) for node in self._slots.masters()]
 
+    def lanes(self) -> list[Lane]:
+        """Those to the masters that a connection was opened to at any time."""
+        return [lane for lane in self._lanes.values() if lane.info is not None]
+
+    async def look_around(self) -> None:
+        """Ask for the map of slots; a node that does not answer is passed over."""
+        await self._learn_quietly()
+
     async def call_at(self, master: str, *command: Argument) -> Any:
         """Send a repeatable command to one master."""
         node = next((node for node in self._slots.masters() if str(node) == master), None)

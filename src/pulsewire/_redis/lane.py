@@ -3,6 +3,8 @@
 Opening is done once for many: whoever finds the lane closed starts it, everybody waits for the same attempt, and when
 nobody waits any more it stops. Pauses between attempts grow with full jitter (`_core/backoff.py`).
 
+It remembers since when it is connected or not, and since when nothing has answered; `contact.py` looks at that.
+
 Connections beside the shared one (for reads that block, for subscriptions) belong to who opened them; the lane knows
 them only to drop them when their server is no longer the right one. Opening them again is up to their owners.
 """
@@ -15,17 +17,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
+import redis
 
 from pulsewire._core.backoff import Backoff
+from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.tasks import OwnedTasks
 from pulsewire._redis.doors import Door
 from pulsewire._redis.opening import HOPELESS, SILENCE, ServerInfo, open_connection
-from pulsewire._redis.pipeline import JoinedConnection
+from pulsewire._redis.pipeline import NO_REPLY, JoinedConnection
 from pulsewire.errors import PulsewireError, ServerUnavailable
 
 RECONNECT_CAP = 2.0
 """Upper bound of a pause between attempts: consuming goes on within 5 s of the server being there again."""
+LEFT = "the server said that it is not the right one any more"
 
 
 class Lane:
@@ -44,6 +49,8 @@ class Lane:
         self.connection: JoinedConnection | None = None
         self.info: ServerInfo | None = None
         self.last_trouble = "no connection was opened yet"
+        self.since = SYSTEM_CLOCK.monotonic()  # connected, or not
+        self.silent_since: float | None = None  # neither a reply nor a refusal
         self._tasks = tasks
         self._hooks = hooks
         self._logger = logger
@@ -110,13 +117,20 @@ class Lane:
 
         def when_lost(connection: JoinedConnection, reason: str, in_flight: int) -> None:
             self._beside.discard(connection)
+            self._note_silence(reason, silence)
             if on_lost is not None:
                 on_lost(connection, reason, in_flight)
 
         moved = self._moved
-        connection, _info = await open_connection(
-            self.door, master_only=True, silence=silence, on_push=on_push, on_lost=when_lost
-        )
+        began = SYSTEM_CLOCK.monotonic()
+        try:
+            connection, _info = await open_connection(
+                self.door, master_only=True, silence=silence, on_push=on_push, on_lost=when_lost
+            )
+        except ServerUnavailable as error:
+            self._note_refusal(error, began)
+            raise
+        self.silent_since = None
         if self._closed or moved.is_set():  # it may lead to the server that was left
             reason = self._closed or self.last_trouble
             connection.lose(reason)
@@ -125,10 +139,11 @@ class Lane:
             self._beside.add(connection)
         return connection
 
-    def leave(self, connection: JoinedConnection) -> None:
+    def leave(self, connection: JoinedConnection, reason: str = LEFT) -> None:
         """Stop using `connection`: it finishes what it has begun, and the next caller opens a new one."""
         if self.connection is connection:
             self.connection = None
+            self.since, self.last_trouble = SYSTEM_CLOCK.monotonic(), reason
         if connection.is_usable:
             self._left.add(connection)
             connection.retire()
@@ -144,7 +159,7 @@ class Lane:
         self._moved = anyio.Event()
         self.last_trouble = reason
         if self.connection is not None:
-            self.leave(self.connection)
+            self.leave(self.connection, reason)
         self._lose_beside(reason)
 
     def close(self) -> None:
@@ -172,16 +187,18 @@ class Lane:
         try:
             while self._somebody_waits() and not self._closed:
                 moved, attempts = self._moved, attempts + 1
+                began = SYSTEM_CLOCK.monotonic()
                 try:
                     connection, info = await open_connection(
                         self.door, master_only=True, silence=self._silence, on_lost=self._when_lost
                     )
                 except HOPELESS as error:
-                    self.last_trouble = str(error)
+                    self.last_trouble, self.silent_since = str(error), None
                     self._answer(error)
                     return
                 except ServerUnavailable as error:
                     self.last_trouble = error.reason
+                    self._note_refusal(error, began)
                     self._logger.debug(
                         "connection attempt failed",
                         extra={"address": self.address, "why": error.reason},
@@ -198,6 +215,7 @@ class Lane:
                     if not connection.is_usable:  # lost again already
                         continue
                     self.connection = connection
+                    self.since, self.silent_since = SYSTEM_CLOCK.monotonic(), None
                     self._hooks.connection_opened(self.address, attempts)
                     self._answer(connection)
                     return
@@ -223,7 +241,9 @@ class Lane:
     def _when_lost(self, connection: JoinedConnection, reason: str, in_flight: int) -> None:
         if self.connection is connection:
             self.connection = None
+            self.since = SYSTEM_CLOCK.monotonic()
         self._left.discard(connection)
+        self._note_silence(reason, self._silence)
         if reason == "retired" or self._closed or not connection.client_id:
             return  # without an id it was never open: whoever opens it learns why it was not
         self.last_trouble = reason
@@ -232,3 +252,16 @@ class Lane:
             "connection lost",
             extra={"address": self.address, "why": reason, "in_flight": in_flight},
         )
+
+    def _note_silence(self, reason: str, silence: float) -> None:
+        """A connection was lost; perhaps since it had gone silent so many seconds ago."""
+        if reason.startswith(NO_REPLY) and self.silent_since is None:
+            self.silent_since = SYSTEM_CLOCK.monotonic() - silence
+
+    def _note_refusal(self, error: ServerUnavailable, began: float) -> None:
+        """An attempt to connect was in vain. A refusal is an answer; that time has run out is none."""
+        timed_out = isinstance(error.__cause__, (TimeoutError, redis.TimeoutError))
+        if not timed_out and not error.reason.startswith(NO_REPLY):
+            self.silent_since = None
+        elif self.silent_since is None:
+            self.silent_since = began

@@ -27,6 +27,7 @@ from pulsewire._core.backoff import Backoff
 from pulsewire._core.clock import SYSTEM_CLOCK, Clock
 from pulsewire._core.hooks import NO_HOOKS, Hooks
 from pulsewire._core.tasks import OwnedTasks
+from pulsewire._core.vitals import Vitals
 from pulsewire._redis.doors import Doors, close_doors
 from pulsewire._redis.lane import Lane
 from pulsewire._redis.opening import HOPELESS, LostConnection, ServerInfo
@@ -63,6 +64,7 @@ class LinkOptions:
         wait_for_server: seconds a command waits for a usable server before `ServerUnavailable`.
         wait_at_first: the same for the first connection, when the address may simply be wrong.
         silence: seconds without a reply after which a connection counts as dead.
+        vitals: the register of the hub's background duties.
     """
 
     wait_for_server: float = 30.0
@@ -71,6 +73,7 @@ class LinkOptions:
     hooks: Hooks = NO_HOOKS
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("pulsewire.redis"))
     clock: Clock = SYSTEM_CLOCK
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 class Link(ABC):
@@ -143,6 +146,18 @@ class Link(ABC):
     @abstractmethod
     def masters(self) -> list[str]:
         """One key-like handle per server that holds keys, for `call_at`."""
+
+    @abstractmethod
+    def lanes(self) -> list[Lane]:
+        """The lanes to the servers that hold keys, as far as any was needed."""
+
+    async def ask_sentinels(self) -> list[tuple[str, bool | None, str]]:
+        """For each sentinel its address, whether it could have a failover decided (None: no answer), and its words."""
+        return []
+
+    @abstractmethod
+    async def look_around(self) -> None:
+        """Find out anew who holds the keys, where that may change."""
 
     @abstractmethod
     async def call_at(self, master: str, *command: Argument) -> Any:

@@ -66,6 +66,38 @@ def address_of(named: Sequence[bytes]) -> tuple[str, int]:
     return named[0].decode(), int(named[1])
 
 
+def doors_of_sentinels(door: SentinelDoor) -> list[PoolDoor]:
+    """A door to each sentinel that a door to their master knows."""
+    pool: Any = door.pool  # redis-py gives it no types
+    doors = []
+    for client in tuple(pool.sentinel_manager.sentinels):
+        options = client.connection_pool.connection_kwargs
+        address = f"the sentinel {options.get('host')}:{options.get('port')}"
+        doors.append(PoolDoor(client.connection_pool, address))
+    return doors
+
+
+async def ask_quorum(door: SentinelDoor) -> list[tuple[str, bool | None, str]]:
+    """For each sentinel its address, whether it could have a failover decided (None: no answer), and its words."""
+    pool: Any = door.pool
+    answers: list[tuple[str, bool | None, str]] = []
+    for sentinel in doors_of_sentinels(door):
+        try:
+            connection, _info = await open_connection(sentinel, master_only=False, silence=SILENCE)
+            try:
+                said = await connection.submit(("SENTINEL", "CKQUORUM", pool.service_name))
+            finally:
+                connection.lose("asked what there was to ask")
+        except ReplyError as error:
+            able = None if error.code == "NOPERM" else False
+            answers.append((sentinel.address, able, error.text))
+        except PulsewireError as error:
+            answers.append((sentinel.address, None, str(error)))
+        else:
+            answers.append((sentinel.address, True, bytes(said).decode(errors="replace")))
+    return answers
+
+
 class SwitchListener:
     """Listens to the sentinels of one door, and moves its lane."""
 
@@ -77,10 +109,8 @@ class SwitchListener:
 
     def start(self, tasks: OwnedTasks) -> None:
         """Listen until these tasks are ended, to each sentinel by itself."""
-        for client in tuple(self._pool.sentinel_manager.sentinels):
-            options = client.connection_pool.connection_kwargs
-            address = f"the sentinel {options.get('host')}:{options.get('port')}"
-            tasks.start_soon(self._listen, PoolDoor(client.connection_pool, address))
+        for sentinel in doors_of_sentinels(self._door):
+            tasks.start_soon(self._listen, sentinel)
 
     async def _listen(self, sentinel: PoolDoor) -> None:
         """Listen again and again, whatever comes in between."""

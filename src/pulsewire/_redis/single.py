@@ -11,7 +11,7 @@ from pulsewire._redis.lane import Lane
 from pulsewire._redis.link import Link, LinkOptions
 from pulsewire._redis.opening import ServerInfo
 from pulsewire._redis.pipeline import Argument
-from pulsewire._redis.sentinels import SwitchListener
+from pulsewire._redis.sentinels import SwitchListener, ask_quorum
 from pulsewire._redis.targets import Topology
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import InvalidTarget
@@ -84,6 +84,19 @@ class SingleLink(Link):
     def masters(self) -> list[str]:
         """The one there is."""
         return [""]
+
+    def lanes(self) -> list[Lane]:
+        """The one there is."""
+        return [] if self._only is None else [self._only]
+
+    async def ask_sentinels(self) -> list[tuple[str, bool | None, str]]:
+        """See `Link.ask_sentinels`."""
+        if not isinstance(self._door, SentinelDoor):
+            return []
+        return await ask_quorum(self._door)
+
+    async def look_around(self) -> None:
+        """The door asks the sentinels each time it is opened."""
 
     async def call_at(self, master: str, *command: Argument) -> Any:
         """Send a repeatable command to the server."""

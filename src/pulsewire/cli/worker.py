@@ -1,7 +1,7 @@
 """`pulsewire worker module:app`: runs the tasks of an app, in this process or in several that are looked after.
 
 With `--processes` this process runs no tasks itself: it starts as many of the same command without that option, and
-keeps them running (`pulsewire.tasks.supervise`).
+keeps them running (`pulsewire.tasks.supervise`). With `--health-port` each process that runs tasks says how it is.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import anyio
 import anyio.abc
 import typer
 
+import pulsewire
 from pulsewire.cli import log, render, times
 from pulsewire.cli.options import URL_VARIABLE
 from pulsewire.cli.running import Signals, errors_told, run
-from pulsewire.tasks import App, ServerOptions, hold_lifeline, supervise
+from pulsewire.health import serve_health
+from pulsewire.tasks import PLACE_VARIABLE, App, ServerOptions, hold_lifeline, supervise
 
 __all__ = ["register"]
 
@@ -69,6 +72,31 @@ class _Choices:
         if self.shutdown_timeout is not None:
             arguments.append(f"--shutdown-timeout={self.shutdown_timeout}")
         return arguments
+
+
+@dataclass(frozen=True, slots=True)
+class _HealthChoice:
+    """Where a process answers probes; nowhere without a port."""
+
+    host: str
+    port: int | None
+
+    def as_arguments(self) -> list[str]:
+        """For a child's command line."""
+        if self.port is None:
+            return []
+        return [f"--health-host={self.host}", f"--health-port={self.port}"]
+
+    @asynccontextmanager
+    async def served(self, hub: pulsewire.Hub) -> AsyncIterator[None]:
+        """Answer while the block lasts. Of several processes, each has the port after that of the one before."""
+        if self.port is None:
+            yield
+            return
+        port = self.port + int(os.environ.get(PLACE_VARIABLE, "0")) if self.port else 0
+        async with serve_health(hub, host=self.host, port=port) as endpoint:
+            render.note(f"worker {os.getpid()} answers probes at {endpoint.url}")
+            yield
 
 
 def register(app: typer.Typer) -> None:
@@ -141,6 +169,23 @@ def worker(
             metavar="DURATION",
         ),
     ] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            show_default="none",
+            help="Answer /livez and /readyz over HTTP at this port, 0 for any free one; with --processes the second "
+            "process at the next port, and so on.",
+        ),
+    ] = None,
+    health_host: Annotated[
+        str,
+        typer.Option(
+            help="The address for --health-port; 0.0.0.0 where probes come from other machines.",
+            metavar="ADDRESS",
+        ),
+    ] = "127.0.0.1",
     log_level: Annotated[
         LogLevel, typer.Option(help="How much is logged, unless the app's module arranges for it.")
     ] = LogLevel.INFO,
@@ -167,10 +212,11 @@ def worker(
         concurrency=concurrency,
         shutdown_timeout=shutdown_timeout,
     )
+    health = _HealthChoice(health_host, health_port)
     if processes is None:
-        _run_here(name, choices, log_level, url, namespace)
+        _run_here(name, choices, health, level=log_level, url=url, namespace=namespace)
         return
-    child = [name, f"--log-level={log_level}", *choices.as_arguments()]
+    child = [name, f"--log-level={log_level}", *choices.as_arguments(), *health.as_arguments()]
     child += [] if url is None else [f"--url={url}"]
     child += [] if namespace is None else [f"--namespace={namespace}"]
     if kill_after is None:
@@ -182,7 +228,13 @@ def worker(
 
 
 def _run_here(
-    name: str, choices: _Choices, level: LogLevel, url: str | None, namespace: str | None
+    name: str,
+    choices: _Choices,
+    health: _HealthChoice,
+    *,
+    level: LogLevel,
+    url: str | None,
+    namespace: str | None,
 ) -> None:
     hold_lifeline()  # before the app's module is imported, which may take long
     _make_importable(os.getcwd())  # noqa: PTH109 - `sys.path` holds text
@@ -192,7 +244,10 @@ def _run_here(
 
     async def command(signals: Signals) -> int:
         async with (
-            app.worker(url, namespace=namespace, **choices.as_options()) as running,
+            app.connect(url, namespace=namespace) as hub,
+            # around the worker: it is alive, and not ready, while it begins and ends
+            health.served(cast("pulsewire.Hub", hub)),
+            app.serve(hub, **choices.as_options()) as running,
             anyio.create_task_group() as beside,
         ):
             await beside.start(_obey_stop, running.stop_taking)

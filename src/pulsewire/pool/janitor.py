@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 
+from pulsewire._core.vitals import going_on
 from pulsewire.errors import DecodeError, JobNotFound, NoWorkers
 from pulsewire.pool.crew import Crew
 from pulsewire.pool.store import JANITOR_TTL
@@ -36,6 +37,7 @@ class Janitor:
     async def clean_up_once(self) -> None:
         """Look whether there is anything to do, and do it if nobody else does."""
         while True:
+            going_on()
             survey = await self._crew.store.survey(self._crew.node, self._margin)
             if survey.outcome != "work":
                 return
@@ -57,6 +59,7 @@ class Janitor:
                 if not given:
                     break
                 count += given
+                going_on()
             if await self._forward_notifications(worker):
                 left = await crew.store.leave(worker, is_dead=True)
                 is_buried = left.outcome == "left"
@@ -132,6 +135,7 @@ class Janitor:
                 if not await self._forward(worker, order):
                     without_owner.add(order.key)
             position = f"({entries[-1][0]}"
+            going_on()
         return not without_owner
 
     async def _forward(self, worker: str, order: Order) -> bool:
@@ -153,5 +157,6 @@ class Janitor:
         known = list(self._crew.roster.workers)
         leases = await self._crew.store.leases()
         for worker in known:
+            going_on()
             if worker not in leases:
                 await self._workers.delete(worker)

@@ -7,6 +7,7 @@ the workers map, moving jobs that belong elsewhere, cleaning up. `docs/internals
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ import anyio
 from pulsewire._core.checks import check_at_least, check_name, check_seconds
 from pulsewire._core.ids import RequestIds
 from pulsewire._core.loops import PASSING, LoopContext, Stop, keep_doing
+from pulsewire._core.vitals import EndingSign
 from pulsewire._redis.link import Link
 from pulsewire.errors import (
     Closed,
@@ -69,11 +71,13 @@ class Node:
         self._dispatcher = Dispatcher(crew, requests)
         self._mail = Mail(link, crew, self._dispatcher.take)
         self._stop = Stop()
-        self._context = LoopContext(self._stop, crew.hooks, crew.logger)
+        self._ward = link.options.vitals.ward("pools", f"pool {self.pool}")
+        self._context = LoopContext(self._stop, crew.hooks, crew.logger, self._ward)
         self._staff = Staff(link, crew, workers, self._mail, self._context)
         self._shut_down = anyio.Event()
         self._is_closing = False
         self._has_shut_down = False
+        self._unwatch: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         state = " closed" if self._is_closing else ""
@@ -105,7 +109,12 @@ class Node:
             keep_doing, f"mail of pool {self.pool}", self._mail.read_once, self._context
         )
         crew.start_soon(self._follow_workers)
+        self._unwatch = self._ward.vitals.ask(self._signs)
         return self
+
+    def _signs(self) -> Iterator[EndingSign]:
+        if self._is_closing or self._crew.is_shutting_down:
+            yield EndingSign(self._ward.block, self._ward.owner)
 
     async def __aexit__(
         self,
@@ -127,6 +136,7 @@ class Node:
         trace: TracebackType | None,
     ) -> None:
         """End all duties; keeping the leases and following the map last."""
+        self._unwatch()
         self._dispatcher.close()
         self._stop.set()
         try:

@@ -16,6 +16,7 @@ import anyio
 from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.ids import new_ulid
 from pulsewire._core.loops import PASSING, LoopContext, do_every
+from pulsewire._core.vitals import going_on
 from pulsewire._redis.leases import LeaseThread
 from pulsewire._redis.link import Link
 from pulsewire.errors import PoolShutDown, PulsewireError, ReplicaBehind
@@ -167,7 +168,13 @@ class Staff:
             return
         crew, options = self._crew, self._crew.options
         self._leases = LeaseThread(
-            self._link, options.renew_every, self._renew, self._note_failed, crew.logger
+            self._link,
+            options.renew_every,
+            self._renew,
+            self._note_failed,
+            crew.logger,
+            ward=self._context.ward,
+            length=options.worker_ttl,
         )
         self._leases.start()
         for name, every, duty in (
@@ -292,5 +299,6 @@ class Staff:
 
     async def _reconcile_once(self) -> None:
         for worker in list(self.workers.values()):
+            going_on()
             if not worker.is_fenced:
                 await worker.reconcile()

@@ -27,6 +27,7 @@ from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.codecs import BYTES, TEXT, Codec
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.loops import RETRY_BASE, RETRY_CAP
+from pulsewire._core.vitals import resting
 from pulsewire._redis.notifier import Notifier, Probe, Subscription
 from pulsewire.errors import Closed, DecodeError, ReplicaBehind, ServerUnavailable
 from pulsewire.rmap.replica import STEP_BACK, Outcome, RawChange, Replica, Update
@@ -201,7 +202,8 @@ class Follower(Generic[T]):
             subscription = await self._subscribe()
         try:
             while subscription.is_live:
-                await self._trouble.wait()
+                with resting():
+                    await self._trouble.wait()
                 if subscription.is_live:
                     await self._take_snapshot(subscription)
         finally:

@@ -22,6 +22,7 @@ from pulsewire._core.codecs import Codec
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.loops import LoopContext, Stop, keep_doing
 from pulsewire._core.tasks import OwnedTasks
+from pulsewire._core.vitals import AgeSign
 from pulsewire._redis.link import Link
 from pulsewire._redis.namespace import Namespace
 from pulsewire._redis.notifier import Notifier
@@ -105,6 +106,7 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
         self._loader = Loader[T](self._tasks.start_soon, self._store_loaded)
         self._is_joined = False
         self._is_closed = False
+        self._unwatch: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         if not self._is_joined:
@@ -128,7 +130,10 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
-        context = LoopContext(self._stop, self._hooks, self._logger)
+        vitals = self._link.options.vitals
+        ward = vitals.ward("maps", f"map {self.name}")
+        context = LoopContext(self._stop, self._hooks, self._logger, ward)
+        self._unwatch = vitals.ask(self._signs)
         self._tasks.start_soon(
             keep_doing, f"follow map {self.name}", self._follower.follow_once, context
         )
@@ -143,6 +148,7 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
     ) -> bool | None:
         """Stop following. The content stays readable as it is; writes are refused from now on."""
         self._is_closed = True
+        self._unwatch()
         self._stop.set()
         self._follower.close()
         try:
@@ -246,6 +252,10 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
     def is_stale(self) -> bool:
         """Whether `stale_for` is above the `stale_after` that was given."""
         return self.stale_for > self.options.stale_after
+
+    def _signs(self) -> Iterator[AgeSign]:
+        limit = self.options.stale_after
+        yield AgeSign("maps", f"map {self.name}", "replica", self.stale_for, limit, limit)
 
     @property
     def ready(self) -> bool:

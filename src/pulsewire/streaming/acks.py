@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from pulsewire._core.loops import LoopContext, keep_doing
+from pulsewire._core.vitals import going_on, resting
 from pulsewire.errors import Closed, PulsewireError
 from pulsewire.streaming.holdings import Holdings
 from pulsewire.streaming.store import ACK_BATCH, StreamStore
@@ -101,7 +102,8 @@ class Acks:
         if not self._ids:
             self._idle.set()
             self._wake = self._loop.create_future()
-            await self._wake
+            with resting():
+                await self._wake
         ids, callers = self._ids, self._callers
         self._ids, self._callers = [], []
         sent = 0
@@ -109,6 +111,7 @@ class Acks:
             while sent < len(ids):
                 batch = ids[sent : sent + ACK_BATCH]
                 acked = await self._store.ack(self._group, batch)
+                going_on()
                 self.acked += acked
                 sent += len(batch)
                 self._context.hooks.events_acked(self._store.keys.name, self._group, acked)

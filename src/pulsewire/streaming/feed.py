@@ -6,6 +6,7 @@ never by cancelling: what the server has given away is always handed on.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import anyio
@@ -43,7 +44,7 @@ class Feed:
         self._keys = keys
         self._owner = owner
         self._stop = Stop()
-        self._context = LoopContext(self._stop, context.hooks, context.logger)
+        self._context = replace(context, stop=self._stop)
         self._connection = BlockingConnection(link, keys[0])
         self._was_open = False
         self._ended = anyio.Event()

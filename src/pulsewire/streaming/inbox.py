@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import Generic, TypeVar
 
+from pulsewire._core.vitals import resting
 from pulsewire.streaming.demand import Demand
 
 T = TypeVar("T")
@@ -140,11 +141,12 @@ class Inbox(Generic[T]):
             return
         feed: asyncio.Future[None] = self._loop.create_future()
         self._feeds.append(feed)
-        try:
-            await feed
-        finally:
-            if feed in self._feeds:
-                self._feeds.remove(feed)
+        with resting():
+            try:
+                await feed
+            finally:
+                if feed in self._feeds:
+                    self._feeds.remove(feed)
 
     def wake_feeds(self) -> None:
         """Have the feeds look again."""

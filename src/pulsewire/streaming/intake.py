@@ -65,10 +65,18 @@ class Intake(Generic[T]):
     """Streams that are read into one inbox. Its owner enters and leaves it, and answers its feeds."""
 
     def __init__(
-        self, link: Link, owner: FeedOwner, demand: Demand, hooks: Hooks, logger: logging.Logger
+        self,
+        link: Link,
+        owner: FeedOwner,
+        demand: Demand,
+        hooks: Hooks,
+        logger: logging.Logger,
+        *,
+        name: str,
     ) -> None:
         self.inbox: Inbox[Event[T]] = Inbox(demand)
-        self.context = LoopContext(Stop(), hooks, logger)
+        ward = link.options.vitals.ward("streams", name)
+        self.context = LoopContext(Stop(), hooks, logger, ward)
         self.tasks = OwnedTasks()
         self._link = link
         self._owner = owner

@@ -76,7 +76,14 @@ class Reader(Generic[T]):
 
     async def __aenter__(self) -> Self:
         source, demand = self._source, Demand(self._options.buffer, even=False)
-        intake: Intake[T] = Intake(source.store.link, self, demand, source.hooks, source.logger)
+        intake: Intake[T] = Intake(
+            source.store.link,
+            self,
+            demand,
+            source.hooks,
+            source.logger,
+            name=f"reader of {source.name}",
+        )
         self._cursors = {source.store.main: await self._cursor(source, self._options.start)}
         await intake.tasks.enter()
         self._intake = intake

@@ -130,7 +130,14 @@ class Sink(Generic[T]):
     async def __aenter__(self) -> Self:
         source, options = self._source, self._options
         demand = Demand(min(options.buffer, options.max_polled), even=True)
-        intake: Intake[T] = Intake(source.store.link, self, demand, source.hooks, source.logger)
+        intake: Intake[T] = Intake(
+            source.store.link,
+            self,
+            demand,
+            source.hooks,
+            source.logger,
+            name=f"sink {self.name} of {source.name}",
+        )
         share = Share(source, self._rules, intake.context, intake.inbox.put)
         await share.join(position_of(options.start))
         await intake.tasks.enter()

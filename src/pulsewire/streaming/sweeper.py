@@ -20,6 +20,7 @@ from typing import Any
 
 from pulsewire._core.loops import PASSING, LoopContext, do_at_once_and_every, do_every
 from pulsewire._core.tasks import OwnedTasks
+from pulsewire._core.vitals import going_on
 from pulsewire.errors import ServerError
 from pulsewire.streaming.inbox import Inbox
 from pulsewire.streaming.share import Share
@@ -59,6 +60,7 @@ class Sweeper:
     async def claim_once(self) -> None:
         """Take over what is wanted here from consumers that went silent."""
         for share in list(self._shares()):
+            going_on()
             await share.claim_once(self._wanted())
             if share.has_suspect and share not in self._followed and self._tasks is not None:
                 self._followed.add(share)
@@ -86,6 +88,7 @@ class Sweeper:
         if stalled:
             self._inbox.stall()
         for share in list(self._shares()):
+            going_on()
             if stalled:
                 await share.release_buffered()
             if len(share.holdings):
@@ -95,6 +98,7 @@ class Sweeper:
         """Delete consumers that went silent and hold nothing."""
         silence = max(2 * self._ack_grace, LEAST_TIDY_PERIOD)
         for share in list(self._shares()):
+            going_on()
             share.note_again()
             try:
                 await share.source.store.sweep(

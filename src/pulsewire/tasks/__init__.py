@@ -11,7 +11,7 @@ from pulsewire.errors import Retry, RevokeTask, SkipRetry
 from pulsewire.tasks.apps.app import App
 from pulsewire.tasks.apps.functions import TaskFunction, TaskOptions
 from pulsewire.tasks.apps.lifeline import hold_lifeline
-from pulsewire.tasks.apps.supervisor import supervise
+from pulsewire.tasks.apps.supervisor import PLACE_VARIABLE, supervise
 from pulsewire.tasks.apps.worker import Worker, WorkerOptions
 from pulsewire.tasks.client import TaskClient
 from pulsewire.tasks.inspecting.inspector import Inspector
@@ -39,6 +39,7 @@ from pulsewire.tasks.task import Task, current_task
 from pulsewire.tasks.wire import NewTask, TaskInfo
 
 __all__ = [
+    "PLACE_VARIABLE",
     "App",
     "Cron",
     "DailyStats",

@@ -34,6 +34,8 @@ RESTART_BASE, RESTART_CAP = 0.1, 5.0
 """Bounds of the pauses before a child is started again."""
 LONG_ENOUGH = 10.0
 """A child that was ready and lived so long did not die of how it began: the pauses start anew."""
+PLACE_VARIABLE = "PULSEWIRE_WORKER_PLACE"
+"""Environment variable that tells a child its place among those of its supervisor, from 0 on."""
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -55,7 +57,8 @@ async def supervise(
         processes: how many.
         grace: seconds from the request to end to the killing of who has not; by default what the workers say that they
             need, which is their `shutdown_timeout` and some more.
-        environment: variables on top of this process's own.
+        environment: variables on top of this process's own. Each child also finds its place, from 0 on, in
+            `$PULSEWIRE_WORKER_PLACE`; the one that follows a dead child has the same.
         logger: default `pulsewire.tasks.apps.supervisor`.
 
     Returns:
@@ -160,19 +163,19 @@ class Supervisor:
             async with anyio.create_task_group() as duties:
                 duties.start_soon(self._obey, arriving)
                 async with anyio.create_task_group() as places:
-                    for _ in range(processes):
-                        places.start_soon(self._fill_place)
+                    for place in range(processes):
+                        places.start_soon(self._fill_place, place)
                 duties.cancel_scope.cancel()
         return self._exit_code
 
     # --- children
 
-    async def _fill_place(self) -> None:
+    async def _fill_place(self, place: int) -> None:
         """Have one child at a time, until there shall be none any more."""
         backoff = Backoff(base=RESTART_BASE, cap=RESTART_CAP)
         while not self._starting_nothing.is_set:
             try:
-                child = await self._start()
+                child = await self._start(place)
             except OSError as error:
                 self._judge_start(error)
             else:
@@ -181,7 +184,7 @@ class Supervisor:
                     backoff.reset()
             await self._starting_nothing.sleep(backoff.next_pause())
 
-    async def _start(self) -> Child:
+    async def _start(self, place: int) -> Child:
         ours, theirs = socket.socketpair()
         try:
             process = await anyio.open_process(
@@ -189,7 +192,11 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=None,
                 stderr=None,
-                env={**self._environment, VARIABLE: str(theirs.fileno())},
+                env={
+                    **self._environment,
+                    PLACE_VARIABLE: str(place),
+                    VARIABLE: str(theirs.fileno()),
+                },
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )

@@ -16,6 +16,7 @@ from pulsewire._core.checks import check_seconds
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.loops import LoopContext, Stop, do_every
 from pulsewire._core.tasks import OwnedTasks
+from pulsewire._core.vitals import Ward, resting
 from pulsewire.errors import EntryNotFound, InvalidOption
 from pulsewire.tasks.scheduling.cron import Cron
 from pulsewire.tasks.scheduling.scheduler import Scheduler
@@ -52,13 +53,14 @@ class PeriodicTaskManager:
         sync_interval: float = DEFAULT_SYNC,
         hooks: Hooks,
         logger: logging.Logger,
+        ward: Ward,
     ) -> None:
         if not callable(provider):
             raise InvalidOption("provider", provider, "a function is needed")
         self.scheduler = scheduler
         self.sync_interval = check_seconds("sync_interval", sync_interval, 0.01)
         self._provider = provider
-        self._context = LoopContext(Stop(), hooks, logger)
+        self._context = LoopContext(Stop(), hooks, logger, ward)
         self._tasks = OwnedTasks()
         self._ids: dict[str, str] = {}
         self._failures = 0
@@ -126,7 +128,8 @@ class PeriodicTaskManager:
     async def _keep_synced(self) -> None:
         """One pass: what was wanted before goes on if something is wrong with what is wanted now."""
         try:
-            await self.sync_once()
+            with resting():  # it is the user's, and may take long
+                await self.sync_once()
         except Exception as error:  # a user's provider: it is asked again
             self._failures += 1
             self._context.hooks.loop_troubled("asking for periodic tasks", error, self._failures)

@@ -24,6 +24,7 @@ from pulsewire._core.checks import check_seconds
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.loops import PASSING, RETRY_BASE, RETRY_CAP, LoopContext, Stop, keep_doing
 from pulsewire._core.tasks import OwnedTasks
+from pulsewire._core.vitals import resting
 from pulsewire._redis.link import Link
 from pulsewire.errors import (
     Closed,
@@ -84,7 +85,8 @@ class Scheduler:
         self._client = client
         self._pre_enqueue = pre_enqueue
         self._post_enqueue = post_enqueue
-        self._context = LoopContext(Stop(), hooks, logger)
+        ward = link.options.vitals.ward("tasks", "scheduler")
+        self._context = LoopContext(Stop(), hooks, logger, ward)
         self._store = SchedulerStore(link, client.keys, self.id)
         self._clock = TickClock()
         self._timetable = Timetable()
@@ -206,7 +208,8 @@ class Scheduler:
     async def _keep_once(self) -> None:
         """Wait for the next heartbeat, or until something has changed. Measure the clock, and show the entries."""
         if self._is_shown:
-            with anyio.move_on_after(self.heartbeat_interval * random.uniform(0.8, 1.0)):
+            pause = self.heartbeat_interval * random.uniform(0.8, 1.0)
+            with resting(), anyio.move_on_after(pause):
                 await self._changed.wait()
         self._is_shown = False
         await self._measure()

@@ -13,6 +13,7 @@ import uuid
 import anyio
 
 from pulsewire._core.loops import PASSING
+from pulsewire._core.vitals import going_on, resting
 from pulsewire.errors import DecodeError, DuplicateTask, InvalidOption, TaskIdConflict
 from pulsewire.tasks.client import TaskClient
 from pulsewire.tasks.serving.crew import Crew
@@ -52,8 +53,9 @@ class Aggregation:
         """Look at every group once."""
         for place in self._places:
             for group in await place.store.groups():
+                going_on()
                 while await self._aggregate(place, group) and not self._stop.is_set:
-                    pass  # a group may hold more than one set may
+                    going_on()  # a group may hold more than one set may
 
     async def _aggregate(self, place: QueuePlace, group: str) -> bool:
         """Make a task of a group, if it is time; whether more of the group may wait."""
@@ -91,8 +93,9 @@ class Aggregation:
 
     async def _bundle(self, place: QueuePlace, group: str, set_id: str) -> bool:
         tasks = await self._members(place, group, set_id)
-        made = self._aggregator(group, tasks)
-        new = await made if inspect.isawaitable(made) else made
+        with resting():
+            made = self._aggregator(group, tasks)
+            new = await made if inspect.isawaitable(made) else made
         if not isinstance(new, NewTask):
             raise InvalidOption("aggregator", new, "it must return a NewTask")
         new = new.with_options(queue=place.name)  # a queue lives in one slot (5.4)

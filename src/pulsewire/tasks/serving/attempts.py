@@ -87,6 +87,11 @@ class Attempts:
         return len(self._running) + self._leftover
 
     @property
+    def leftover(self) -> int:
+        """How many handlers were given up and have not ended."""
+        return self._leftover
+
+    @property
     def wanted(self) -> int:
         """How many tasks to take now: for free places, and some ahead while attempts are short."""
         if self._suspect is not None:

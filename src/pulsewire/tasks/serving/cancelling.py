@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import anyio
 
+from pulsewire._core.vitals import resting
 from pulsewire._redis.notifier import Notifier, Probe
 
 
@@ -25,7 +26,8 @@ class Cancellations:
         subscription = await self._notifier.subscribe(self, everywhere=True)
         on_ready()
         try:
-            await self._cut.wait()
+            with resting():
+                await self._cut.wait()
         finally:
             subscription.end()
 

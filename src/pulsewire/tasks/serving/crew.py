@@ -43,6 +43,7 @@ class Crew:
     Attributes:
         server: its id; the owner of the tasks that it makes active.
         places: its queues, by name.
+        ward: its part of the register of vital signs.
         taking: of duties that end when no new tasks are taken.
         working: of duties that go on until the last task is settled.
     """
@@ -68,5 +69,6 @@ class Crew:
         self.places: Mapping[str, QueuePlace] = {
             name: QueuePlace(link, keys.queue(name), server) for name in options.queues
         }
-        self.taking = LoopContext(Stop(), hooks, logger)
-        self.working = LoopContext(Stop(), hooks, logger)
+        self.ward = link.options.vitals.ward("tasks", f"server of {', '.join(self.places)}")
+        self.taking = LoopContext(Stop(), hooks, logger, self.ward)
+        self.working = LoopContext(Stop(), hooks, logger, self.ward)

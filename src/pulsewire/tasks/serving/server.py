@@ -13,7 +13,7 @@ import inspect
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -22,6 +22,7 @@ import anyio
 
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.loops import PASSING, do_at_once_and_every, do_every, keep_doing
+from pulsewire._core.vitals import EndingSign, PlacesSign, Sign, resting
 from pulsewire._redis.leases import LeaseThread
 from pulsewire._redis.link import Link
 from pulsewire._redis.notifier import Notifier
@@ -70,6 +71,7 @@ class TaskServer:
         self._crew = Crew(link, client.keys, self.id, options, hooks=hooks, logger=logger)
         self._stopped = anyio.Event()
         self._state = "new"
+        self._unwatch: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         queues = " ".join(f"{name}:{weight}" for name, weight in self.options.queues.items())
@@ -109,7 +111,14 @@ class TaskServer:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         self._start_duties()
+        self._unwatch = self._crew.ward.vitals.ask(self._signs)
         return self
+
+    def _signs(self) -> Iterator[Sign]:
+        block, owner = self._crew.ward.block, self._crew.ward.owner
+        if self.is_stopped:
+            yield EndingSign(block, owner)
+        yield PlacesSign(block, owner, self.options.concurrency, self._attempts.leftover)
 
     def _wire_up(self) -> None:
         crew = self._crew
@@ -127,6 +136,8 @@ class TaskServer:
             self._presence.keep,
             self._leases_failed,
             crew.logger,
+            ward=crew.ward,
+            length=self.options.lease,
         )
         self._presence.tell_main = self._leases.tell_main
 
@@ -202,9 +213,10 @@ class TaskServer:
         except PulsewireError as error:
             trouble = error
         try:
-            told = check(trouble)
-            if inspect.isawaitable(told):
-                await told
+            with resting():
+                told = check(trouble)
+                if inspect.isawaitable(told):
+                    await told
         except Exception:
             self._crew.logger.exception("the health check given to the server failed")
 
@@ -250,6 +262,7 @@ class TaskServer:
                 await self._shut_down()
         finally:
             self._state = "closed"
+            self._unwatch()
             self._crew.working.stop.set()
             try:
                 await self._crew.tasks.leave(kind, error, trace)

@@ -11,6 +11,7 @@ import random
 import time
 
 from pulsewire._core.loops import PASSING
+from pulsewire._core.vitals import going_on, resting
 from pulsewire._redis.blocking import LONGEST_BLOCK
 from pulsewire.errors import DecodeError, ServerFull, ServerUnavailable
 from pulsewire.tasks.serving.attempts import Attempts
@@ -59,7 +60,8 @@ class Supply:
         wanted = self._attempts.wanted
         if not ready or not wanted:
             self._wake.clear()
-            await self._wake.wait()
+            with resting():
+                await self._wake.wait()
             return
         self._idle.clear()
         try:
@@ -173,6 +175,7 @@ class Supply:
                         found.append((task_id, message, b""))
                         lost[task_id] = times
                 start += PAGE
+                going_on()
                 if looked_at < PAGE:
                     break
             if self._is_late(asked_at):
@@ -186,7 +189,8 @@ class Supply:
         """Wait until a queue that was found dry may have tasks again."""
         stop = self._stop
         if place.may_have_tasks:
-            await place.dry.wait()
+            with resting():
+                await place.dry.wait()
         if stop.is_set:
             return
         if place.is_paused:

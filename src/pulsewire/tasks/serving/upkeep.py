@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from pulsewire._core.loops import PASSING
+from pulsewire._core.vitals import going_on, resting
 from pulsewire.errors import DecodeError, TaskError, TaskLeaseLost
 from pulsewire.tasks.serving.crew import Crew
 from pulsewire.tasks.serving.judgement import Judgement, failed_message
@@ -42,7 +43,8 @@ class Upkeep:
     async def forward_once(self) -> None:
         """Move due tasks of all queues, and wait until the next one is due, or for `forward_interval`."""
         pauses = await asyncio.gather(*(self._forward(place) for place in self._places))
-        await self._stop.sleep(min([self._options.forward_interval, *pauses]))
+        with resting():
+            await self._stop.sleep(min([self._options.forward_interval, *pauses]))
 
     async def _forward(self, place: QueuePlace) -> float:
         """Move due tasks of a queue; seconds until more may be due."""
@@ -55,8 +57,9 @@ class Upkeep:
         """Delete tasks whose retention is over."""
         batch = self._options.janitor_batch
         for place in self._places:
+            going_on()
             while await place.store.forget(batch) >= batch and not self._stop.is_set:
-                pass
+                going_on()
 
     async def recover_once(self) -> None:
         """Have the tasks of lost servers run again."""
@@ -64,8 +67,9 @@ class Upkeep:
             return
         try:
             for place in self._places:
+                going_on()
                 while await self._recover(place) >= RECOVERED and not self._stop.is_set:
-                    pass
+                    going_on()
         except PASSING:
             self._let_owners_go_first()
             raise
@@ -77,8 +81,9 @@ class Upkeep:
     async def reclaim_once(self) -> None:
         """Give lapsed aggregation sets back to their groups."""
         for place in self._places:
+            going_on()
             while await place.store.reclaim() and not self._stop.is_set:
-                pass
+                going_on()
 
     async def _recover(self, place: QueuePlace) -> int:
         asked_at = time.monotonic()

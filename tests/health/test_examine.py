@@ -1,0 +1,107 @@
+"""What vital signs mean: one table of facts and verdicts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from pulsewire import InvalidOption
+from pulsewire._core.health import DEFAULT_LIMITS, HealthLimits, examine
+from pulsewire._core.vitals import AgeSign, EndingSign, LoopSign, PlacesSign, Sign, WaySign
+
+LOOP = LoopSign("streams", "sink a", "claim", 30.0, None, 0.0, 0, "", is_dead=False)
+WAY = WaySign("redis://a", is_connected=True, seconds=1000.0, silent_for=0.0, reason="")
+AWAY = replace(WAY, is_connected=False, seconds=3.0, reason="refused")
+AGE = AgeSign("tasks", "server of q", "leases", 1.0, 20.0, 30.0)
+ENDING = EndingSign("tasks", "server of q")
+PLACES = PlacesSign("tasks", "server of q", 10, 0)
+
+VERDICTS: dict[str, tuple[list[Sign], bool, bool, str]] = {
+    # facts -> is_live, is_ready, words of the first problem
+    "nothing": ([], True, True, ""),
+    "waiting": ([WAY, LOOP], True, True, ""),
+    "working": ([WAY, replace(LOOP, in_pass_for=29.9)], True, True, ""),
+    "stuck": ([WAY, replace(LOOP, in_pass_for=30.1)], False, False, "no progress"),
+    "waits for a server": ([AWAY, replace(LOOP, in_pass_for=99.0)], True, False, "refused"),
+    "the server has just come back": (
+        [replace(WAY, seconds=5.0), replace(LOOP, in_pass_for=99.0)],
+        True,
+        True,
+        "",
+    ),
+    "one of two servers is away": (
+        [WAY, AWAY, replace(LOOP, in_pass_for=99.0)],
+        True,
+        False,
+        "refused",
+    ),
+    "fails": ([WAY, replace(LOOP, failing_for=9.9, failures=3)], True, True, ""),
+    "fails for long": (
+        [WAY, replace(LOOP, failing_for=10.1, failures=7, reason="OOM")],
+        True,
+        False,
+        "failed 7 times in a row: OOM",
+    ),
+    "died": ([WAY, replace(LOOP, is_dead=True, reason="ValueError()")], False, False, "ValueError"),
+    "not connected": ([AWAY], True, False, "not connected: refused"),
+    "silent": ([replace(AWAY, silent_for=9.9)], True, False, "not connected"),
+    "silent for long": ([replace(AWAY, silent_for=10.1)], False, False, "answers nothing"),
+    "fresh": ([WAY, AGE], True, True, ""),
+    "getting old": ([WAY, replace(AGE, seconds=20.1)], True, False, "after 30 s"),
+    "too old": ([WAY, replace(AGE, seconds=30.1)], True, False, "not renewed within 30 s"),
+    "ending": ([WAY, ENDING], True, False, "no more work"),
+    "all handlers end": ([WAY, PLACES], True, True, ""),
+    "some do not end": ([WAY, replace(PLACES, lost=9)], True, True, "do not end"),
+    "no place is left": ([WAY, replace(PLACES, lost=10)], False, False, "do not end"),
+}
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_verdict(case: str) -> None:
+    signs, is_live, is_ready, words = VERDICTS[case]
+    health = examine(signs, 0.1)
+    assert (health.is_live, health.is_ready) == (is_live, is_ready), health
+    assert bool(health.problems) is bool(words)
+    if words:
+        assert words in str(health.problems[0])
+    assert len(health.checks) == len(signs) + 1
+
+
+@pytest.mark.parametrize(("lag", "is_live"), [(0.0, True), (5.0, True), (5.1, False)])
+def test_a_blocked_loop_makes_the_process_dead(lag: float, is_live: bool) -> None:
+    health = examine([WAY], lag)
+    assert (health.is_live, health.is_ready) == (is_live, is_live)
+    assert health.loop_lag == lag
+
+
+def test_limits_are_yours() -> None:
+    limits = HealthLimits(loop_lag=1.0, silence=2.0, failing=3.0)
+    assert not examine([], 1.1, limits).is_live
+    assert not examine([replace(AWAY, silent_for=2.1)], 0.0, limits).is_live
+    assert not examine([WAY, replace(LOOP, failing_for=3.1, failures=1)], 0.0, limits).is_ready
+    assert HealthLimits() == DEFAULT_LIMITS
+
+
+@pytest.mark.parametrize("name", ["loop_lag", "silence", "failing"])
+def test_limits_check_themselves(name: str) -> None:
+    with pytest.raises(InvalidOption, match=name):
+        HealthLimits(**{name: -1.0})
+
+
+def test_what_a_restart_mends_comes_first() -> None:
+    """Then what keeps it from working, then the rest."""
+    some_lost = replace(PLACES, lost=1)
+    health = examine([WAY, some_lost, AWAY, replace(LOOP, is_dead=True, reason="x")], 0.0)
+    kinds = [(problem.makes_dead, problem.makes_unready) for problem in health.problems]
+    assert kinds == [(True, True), (False, True), (False, False)]
+
+
+def test_health_is_json() -> None:
+    health = examine([AWAY, LOOP, AGE, ENDING, PLACES], 0.2)
+    data = json.loads(json.dumps(health.as_data()))
+    assert data["is_live"] is True
+    assert data["is_ready"] is False
+    assert {problem["block"] for problem in data["problems"]} == {"redis", "tasks"}
+    assert len(data["checks"]) == 6

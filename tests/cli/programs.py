@@ -96,9 +96,9 @@ class Programs:
         """Start the command line."""
         return self._start([sys.executable, "-m", "pulsewire.cli", *arguments])
 
-    def script(self, path: Path) -> Program:
+    def script(self, path: Path, *arguments: str) -> Program:
         """Start a Python program."""
-        return self._start([sys.executable, os.fspath(path)])
+        return self._start([sys.executable, os.fspath(path), *arguments])
 
     def close(self) -> None:
         """End all of them."""

@@ -440,7 +440,12 @@ def import_map(
 
 @app.command()
 def reset(
-    name: Name, *, yes: Yes = False, url: UrlOption = None, namespace: NamespaceOption = ""
+    name: Name,
+    *,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
 ) -> None:
     """Remove all keys of a map, and its time to live until a program that knows of one writes again."""
     _ask(f"Remove all keys of map {name!r}?", "this removes all keys: add --yes", yes=yes)
@@ -448,14 +453,19 @@ def reset(
     async def command(_: Signals) -> None:
         async with pulsewire.connect(url, namespace=namespace) as hub:
             await _map(hub, name).reset()
-        render.say(f"reset map {name!r}")
+        render.outcome({"map": name, "reset": True}, f"reset map {name!r}", as_json=as_json)
 
     run(command)
 
 
 @app.command()
 def rm(
-    name: Name, *, yes: Yes = False, url: UrlOption = None, namespace: NamespaceOption = ""
+    name: Name,
+    *,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    url: UrlOption = None,
+    namespace: NamespaceOption = "",
 ) -> None:
     """Destroy a map. Its revision stays, so that it can go on if the map is used again: see `prune`."""
     _ask(f"Destroy map {name!r}, with all its keys?", "this destroys the map: add --yes", yes=yes)
@@ -467,7 +477,8 @@ def rm(
             if not found.exists or found.is_destroyed:
                 return _missing(name)
             await target.destroy()
-        render.say(f"destroyed map {name!r}")
+        done = {"map": name, "destroyed": True}
+        render.outcome(done, f"destroyed map {name!r}", as_json=as_json)
         return 0
 
     run(command)

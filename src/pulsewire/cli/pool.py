@@ -227,6 +227,7 @@ def dispatch(
     max_queued_jobs: Annotated[
         int, typer.Option(min=1, help="Refuse if so many jobs wait for their start.")
     ] = _DEFAULT.max_queued_jobs,
+    as_json: AsJson = False,
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
@@ -236,7 +237,9 @@ def dispatch(
     async def act(_: pulsewire.Hub, node: Node) -> int:
         await node.dispatch(key, data, wait=not no_wait, timeout=timeout)
         found = await node.job(key, payload=False)
-        render.say(describe.dispatched(key, found))
+        job = None if found is None else describe.job_as_data(found)
+        said = {"key": key, "job": job}
+        render.outcome(said, describe.dispatched(key, found), as_json=as_json)
         return 0
 
     _at(pool, act, url, namespace, create=create, max_queued_jobs=max_queued_jobs)
@@ -249,13 +252,14 @@ def stop(
     *,
     no_wait: NoWait = False,
     timeout: Timeout = None,
+    as_json: AsJson = False,
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
     """End jobs, wherever they run, and wait until their handlers have stopped."""
 
     async def act(_: pulsewire.Hub, node: Node) -> int:
-        missing = []
+        missing, stopped = [], []
         for key in keys:
             try:
                 await node.stop_job(key, wait=not no_wait, timeout=timeout)
@@ -263,8 +267,12 @@ def stop(
                 missing.append(key)
                 render.fail(str(error))
             else:
-                told = "is being stopped" if no_wait else "has ended"
-                render.say(f"job {render.readable(key)} {told}")
+                stopped.append(key)
+                if not as_json:
+                    told = "is being stopped" if no_wait else "has ended"
+                    render.say(f"job {render.readable(key)} {told}")
+        if as_json:
+            render.json_document({"stopped": stopped, "missing": missing})
         return FAILED if missing else 0
 
     _at(pool, act, url, namespace)
@@ -277,6 +285,7 @@ def notify(
     payload: Payload,
     *,
     timeout: Timeout = None,
+    as_json: AsJson = False,
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
@@ -285,7 +294,8 @@ def notify(
 
     async def act(_: pulsewire.Hub, node: Node) -> int:
         await node.notify(key, data, timeout=timeout)
-        render.say(f"told the owner of job {render.readable(key)}")
+        words = f"told the owner of job {render.readable(key)}"
+        render.outcome({"key": key, "told": True}, words, as_json=as_json)
         return 0
 
     _at(pool, act, url, namespace)
@@ -300,6 +310,7 @@ def drain(
     timeout: Annotated[
         float, typer.Option(help="Seconds to wait until it has no jobs left.", min=0.001)
     ] = _DEFAULT.worker_shutdown_ttl,
+    as_json: AsJson = False,
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
@@ -317,7 +328,8 @@ def drain(
             return FAILED
         await node.drain(worker)
         if no_wait:
-            render.say(f"worker {worker} drains")
+            said = {"worker": worker, "drained": False}
+            render.outcome(said, f"worker {worker} drains", as_json=as_json)
             return 0
         left = await _wait_drained(node, worker, timeout)
         if left:
@@ -326,7 +338,8 @@ def drain(
                 f"`pulsewire pool jobs {pool} --worker {worker}` shows them.",
             )
             return FAILED
-        render.say(f"worker {worker} has no jobs any more; its process can be stopped")
+        words = f"worker {worker} has no jobs any more; its process can be stopped"
+        render.outcome({"worker": worker, "drained": True}, words, as_json=as_json)
         return 0
 
     _at(pool, act, url, namespace)
@@ -340,6 +353,7 @@ def shutdown(
     timeout: Annotated[
         float, typer.Option(help="Seconds that the jobs may take to stop.", min=0.001)
     ] = _DEFAULT.worker_shutdown_ttl,
+    as_json: AsJson = False,
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
@@ -349,8 +363,10 @@ def shutdown(
     async def act(_: pulsewire.Hub, node: Node) -> int:
         count, began = len(await node.jobs()), anyio.current_time()
         await node.shutdown()
-        took = render.how_long(anyio.current_time() - began)
-        render.say(f"shut down pool {pool!r} with {count:,} jobs in {took}")
+        seconds = anyio.current_time() - began
+        words = f"shut down pool {pool!r} with {count:,} jobs in {render.how_long(seconds)}"
+        said = {"pool": pool, "jobs": count, "seconds": seconds}
+        render.outcome(said, words, as_json=as_json)
         return 0
 
     _at(pool, act, url, namespace, worker_shutdown_ttl=timeout)

@@ -32,6 +32,7 @@ __all__ = [
     "json_line",
     "note",
     "out",
+    "outcome",
     "raw",
     "readable",
     "say",
@@ -97,6 +98,14 @@ def as_json(value: object) -> str:
 def json_document(value: object) -> None:
     """Print one JSON document for programs."""
     out.print(Text(as_json(value)), soft_wrap=True)
+
+
+def outcome(value: object, words: str, *, as_json: bool) -> None:
+    """Print what a command has done: as a JSON document for programs, in words for people."""
+    if as_json:
+        json_document(value)
+    else:
+        say(words)
 
 
 def json_line(value: object) -> None:

@@ -92,13 +92,15 @@ def status(*, as_json: AsJson = False, home: HomeOption = None) -> None:
 def stop(
     *,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds it may take.")] = 10.0,
+    as_json: AsJson = False,
     home: HomeOption = None,
 ) -> None:
     """Stop the embedded server, whoever uses it. Its data stay."""
 
     async def command(_: Signals) -> None:
         stopped = await anyio.to_thread.run_sync(partial(embedded.stop, home, timeout=timeout))
-        render.say("stopped" if stopped else "it did not run")
+        words = "stopped" if stopped else "it did not run"
+        render.outcome({"stopped": stopped}, words, as_json=as_json)
 
     run(command)
 

@@ -157,6 +157,7 @@ def add(
         typer.Option(min=0, show_default="no limit", help="Trim the stream to about so many."),
     ] = 0,
     plain: PlainStream = False,
+    as_json: AsJson = False,
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
@@ -177,7 +178,7 @@ def add(
         if event_id is None:
             render.fail(f"there is no stream {name!r}", "Without --only-if-exists it is created.")
             return FAILED
-        render.say(event_id)
+        render.outcome({"stream": name, "id": event_id}, event_id, as_json=as_json)
         return 0
 
     run(command)
@@ -194,6 +195,7 @@ def rm(
         bool, typer.Option("--yes", "-y", help="Do not ask before a whole stream goes.")
     ] = False,
     plain: PlainStream = False,
+    as_json: AsJson = False,
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
@@ -206,10 +208,12 @@ def rm(
             stream = _stream(hub, name, plain=plain)
             if ids:
                 removed = await stream.remove(*ids)
-                render.say(f"removed {removed:,} of {len(ids):,} events")
+                words = f"removed {removed:,} of {len(ids):,} events"
+                render.outcome({"stream": name, "removed": removed}, words, as_json=as_json)
                 return 0 if removed == len(ids) else FAILED
             if await stream.destroy():
-                render.say(f"removed stream {name!r}")
+                words = f"removed stream {name!r}"
+                render.outcome({"stream": name, "destroyed": True}, words, as_json=as_json)
                 return 0
         render.fail(f"there is no stream {name!r}", "`pulsewire stream ls` shows which there are.")
         return FAILED

@@ -1,6 +1,6 @@
 # Each target sets up what it needs in .venv of this clone; a second run starts at once.
 # PYTHON chooses the interpreter (>= 3.11), ARGS goes to the program that a target runs:
-#   make test ARGS="-k sink -x"      make demo ARGS="--consumers 8"      make PYTHON=python3.12 test
+#   make test ARGS="-k sink -x"      make demo ARGS="--act tickets"      make PYTHON=python3.12 test
 
 PYTHON  ?= python3
 ARGS    ?=
@@ -13,13 +13,13 @@ CODE    = $(wildcard src tests tools examples benchmarks)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs bench coverage public-names changelog clean python
+.PHONY: help demo test test-slow chaos check docs bench coverage public-names changelog clean python
 
 help: ## this list
 	@echo "pulsewire - run one of:"
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: python ## watch tickets, jobs and tasks flow through a real server, some processes killed midway
+demo: python ## watch users sign up: all four blocks at work, two processes and Redis killed midway
 	@$(PYTHON) tools/environment.py demo
 	@$(BIN)/pulsewire demo $(ARGS)
 
@@ -30,6 +30,10 @@ test: python ## the tests, all but those marked slow; below ten minutes on two c
 test-slow: python ## the long tests: many tries of every kind of bad weather
 	@$(PYTHON) tools/environment.py test
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+chaos: python ## the fault suite in full, for hours, or some of it: make chaos ARGS="--fault F1 --tries 20"
+	@$(PYTHON) tools/environment.py test
+	@$(BIN)/python -m tools.chaos $(ARGS)
 
 check: python ## lint, format, strict types, import floors, changelog fragments
 	@$(PYTHON) tools/environment.py check

@@ -39,7 +39,7 @@ def test_every_proof_that_is_named_exists(page: str) -> None:
 
 def test_every_example_that_is_named_exists() -> None:
     """Guides point to programs that are really there, and every program is in a guide."""
-    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")]
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md")]
     named = {name for page in pages for name in _EXAMPLE.findall(page)}
     there = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
     assert named <= there

@@ -51,6 +51,7 @@ PLANTS = [
         "import pulsewire.dashboard.page",
         "pulsewire.cli.dash -> pulsewire.dashboard.page",
     ),
+    ("cli/weather.py", "import pulsewire.testing", "pulsewire.cli.weather -> pulsewire.testing"),
     ("attic/__init__.py", "", "attic"),
 ]
 

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.weather.journal import FOR_EVER, Span, is_within
+
 Key = tuple[str, str]
 """An event: name of its stream, id."""
 
@@ -95,7 +97,9 @@ class Ledger:
         self.seen: defaultdict[Key, list[bytes]] = defaultdict(list)
         self.first_handled: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.first_seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self.faults: list[tuple[float, float]] = []
+        self.faults: list[Span] = []
+        self.forgiven: list[Span] = []
+        """When a call for an event began that the server may lose after it has acknowledged it."""
         self._reacknowledged: list[Key] = []
 
     # --- producers
@@ -151,11 +155,18 @@ class Ledger:
 
     def unhandled(self) -> list[Key]:
         """Acknowledged events that were not handled yet."""
-        return [key for key in self.acknowledged if key not in self.handled]
+        return [key for key in self._owed() if key not in self.handled]
 
     def unseen(self) -> list[Key]:
         """Acknowledged events that the reader has not seen yet."""
-        return [key for key in self.acknowledged if key not in self.seen]
+        return [key for key in self._owed() if key not in self.seen]
+
+    def _owed(self) -> list[Key]:
+        return [
+            key
+            for key, payload in self.acknowledged.items()
+            if not is_within(self.called_at.get(payload, FOR_EVER), self.forgiven)
+        ]
 
     def absorb(self, file: Path) -> None:
         """Take over what a process noted into a file."""
@@ -174,7 +185,7 @@ class Ledger:
         """Compare with what the streams hold in the end: stream -> its (id, payload) pairs, none trimmed."""
         there = {(stream, entry[0]): entry[1] for stream in content for entry in content[stream]}
         copies = Counter(payload for entries in content.values() for _, payload in entries)
-        owed = [key for key in self.acknowledged if key in there]
+        owed = [key for key in self._owed() if key in there]
         crossed = [
             key for key, payload in self.acknowledged.items() if there.get(key, payload) != payload
         ]
@@ -211,7 +222,7 @@ class Ledger:
         )
 
     def _was_fault(self, moment: float) -> bool:
-        return any(start <= moment <= end for start, end in self.faults)
+        return is_within(moment, self.faults)
 
 
 class FileLedger:

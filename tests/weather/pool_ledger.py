@@ -1,8 +1,7 @@
 """The ledger of pools, kept outside Redis: who ran which job when, with which token, and what the pool promised of it.
 
-Every process notes into one file, a JSON line per fact, appended and written at once, so that a SIGKILL takes nothing
-back. All times are those of CLOCK_MONOTONIC, which is one clock for all processes of a machine. `Ledger.judge` compares
-what the processes did with what the dispatcher was told; it knows nothing of servers and faults beyond when they were.
+Every process notes into one journal (`journal.py`). `Ledger.judge` compares what the processes did with what the
+dispatcher was told; it knows nothing of servers and faults beyond when they were.
 
 Also here: the *store* that jobs write to, which refuses tokens smaller than the largest it has seen, as a database
 behind a pool should.
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import time
 from bisect import bisect_right
@@ -22,29 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FOR_EVER = float("inf")
-Span = tuple[float, float]
-"""From when to when."""
-EXAMPLES = 5
+from tests.weather.journal import FOR_EVER, JournalReader, Span, is_within, some
+
+HANDED_OVER = 0.1
+"""Seconds that a job may be between two owners who both live, without being counted as a gap."""
 WAKING = 1.0
 """Seconds after waking up within which a process that was frozen stops what is another's by now: the promise."""
-
-
-class Journal:
-    """Notes facts into the file that all processes share."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._pid = os.getpid()
-
-    def note(self, what: str, **facts: Any) -> None:
-        """A fact of now."""
-        line = {"at": time.monotonic(), "pid": self._pid, "what": what, **facts}
-        os.write(self._file, json.dumps(line).encode() + b"\n")
-
-    def close(self) -> None:
-        """No more facts."""
-        os.close(self._file)
 
 
 class FencedStore:
@@ -95,18 +76,20 @@ class Verdict:
         jobs: that were dispatched.
         moves: starts beyond the first of each job.
         lost: dispatched, not stopped, and running nowhere in the end.
-        revived: ran after `stop_job` had returned.
+        revived: ran after `stop_job` had returned, or although `dispatch` had said that nothing was written.
         doubled: two ran one job at a time, and the older one was neither frozen nor dead.
         unordered: started although one with the same or a larger token had started before.
         ownerless: nobody ran them for longer than the promise.
         believed: `heartbeat` said yes to an owner whose successor had started.
         refused_wrongly: the store refused an owner that had no successor.
         longest_gap: seconds for which nobody ran a job, at most; the server's outages do not count.
+        gaps: seconds for which nobody ran a job, each time that it was longer than a hand-over takes.
         stale_writes: of frozen owners, all refused by the store.
         stale_beats: heartbeats that raised JobLost.
         wakings: seconds from waking up until a job that was another's had stopped, each.
         starved: overlaps that the machine is to blame for: the process says itself that it did not get to run.
         fenced: workers that gave up by themselves.
+        outlived: overlaps at failovers that have lost renewals of leases: the old owner learns of it by the next one.
     """
 
     jobs: int
@@ -119,11 +102,13 @@ class Verdict:
     believed: tuple[str, ...]
     refused_wrongly: tuple[str, ...]
     longest_gap: float
+    gaps: tuple[float, ...]
     stale_writes: int
     stale_beats: int
     wakings: tuple[float, ...]
     starved: int
     fenced: int
+    outlived: int
 
     def assert_clean(self) -> None:
         """No promise was broken."""
@@ -143,43 +128,47 @@ class Ledger:
     """What the dispatcher was told, what was done to the processes, and the file in which they note what they did.
 
     Attributes:
+        asked: key -> when the dispatch began.
         dispatched: key -> when `dispatch` returned, or said that the job is admitted.
         maybe: keys whose dispatch failed with an unknown outcome.
+        refused: keys of which `dispatch` said that nothing was written.
         stopped: key -> when `stop_job` returned.
         stopping: keys whose stop was asked for, with whatever outcome.
         deaths: pid -> when the process was gone.
         frozen: pid -> when it could not run, as the test made it so.
         outages: when no server, or no node, was there.
+        failovers: when renewals of leases may have been acknowledged that the new master never got.
+        forgiven: when a dispatch began whose job the server may lose after it has acknowledged it.
     """
 
     folder: Path
+    asked: dict[str, float] = field(default_factory=dict)
     dispatched: dict[str, float] = field(default_factory=dict)
     maybe: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     stopped: dict[str, float] = field(default_factory=dict)
     stopping: set[str] = field(default_factory=set)
     deaths: dict[int, float] = field(default_factory=dict)
     frozen: dict[int, list[Span]] = field(default_factory=lambda: defaultdict(list))
     outages: list[Span] = field(default_factory=list)
+    failovers: list[Span] = field(default_factory=list)
+    forgiven: list[Span] = field(default_factory=list)
     stints: dict[str, list[Stint]] = field(default_factory=lambda: defaultdict(list))
     other: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     """Facts that are no start and no stop, by what they are."""
-    _read: int = 0
     _open: dict[tuple[int, str, int], Stint] = field(default_factory=dict)
+    _journal: JournalReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the journal of the folder from its beginning."""
+        self._journal = JournalReader(self.folder)
 
     # --- reading
 
     def catch_up(self) -> None:
         """Read what was noted since the last time."""
-        file = self.folder / "journal"
-        if not file.exists():
-            return
-        with file.open("rb") as journal:
-            journal.seek(self._read)
-            data = journal.read()
-        data = data[: data.rfind(b"\n") + 1]
-        self._read += len(data)
-        for line in data.splitlines():
-            self._take(json.loads(line))
+        for fact in self._journal.read_new():
+            self._take(fact)
 
     def _take(self, fact: dict[str, Any]) -> None:
         if fact["what"] == "start":
@@ -222,6 +211,16 @@ class Ledger:
 
     def due(self) -> set[str]:
         """The jobs that must run: dispatched, and nobody has asked for their end."""
+        return self._dispatched() - self.gone()
+
+    def gone(self) -> set[str]:
+        """Those that need not run any more, since the server may have lost them."""
+        asked = self.asked
+        return {
+            key for key in self._dispatched() if is_within(asked.get(key, FOR_EVER), self.forgiven)
+        }
+
+    def _dispatched(self) -> set[str]:
         return self.dispatched.keys() - self.stopping
 
     def placed(self) -> dict[str, str]:
@@ -247,7 +246,7 @@ class Ledger:
         starved: dict[int, list[Span]] = defaultdict(list)
         for fact in self.other["stalled"]:
             starved[fact["pid"]].append((fact["since"], fact["at"]))
-        doubled, starving = self._doubled(starved)
+        doubled, starving, outlived = self._doubled(starved)
         gaps = {key: list(self._gaps(key, now, lease)) for key in self.due() if self.stints[key]}
         superseded = _Superseded(self.stints)
         believed = [
@@ -263,24 +262,26 @@ class Ledger:
         return Verdict(
             jobs=len(self.dispatched),
             moves=sum(max(len(stints) - 1, 0) for stints in self.stints.values()),
-            lost=tuple(sorted(self.due() - running.keys()))[:EXAMPLES],
-            revived=_some(self._revived()),
-            doubled=_some(doubled),
-            unordered=_some(self._unordered()),
-            ownerless=_some(
+            lost=some(self.due() - running.keys()),
+            revived=some([*self._revived(), *(self.refused & self.stints.keys())]),
+            doubled=some(doubled),
+            unordered=some(self._unordered()),
+            ownerless=some(
                 f"{key} for {gap:.2f} s: {' '.join(map(str, self.stints[key]))}"
                 for key, several in gaps.items()
                 for gap, more in several
                 if gap > longest_gap + more
             ),
-            believed=_some(believed),
-            refused_wrongly=_some(refused_wrongly),
+            believed=some(believed),
+            refused_wrongly=some(refused_wrongly),
             longest_gap=max((gap for several in gaps.values() for gap, _ in several), default=0.0),
+            gaps=tuple(gap for several in gaps.values() for gap, _ in several if gap > HANDED_OVER),
             stale_writes=len(self.other["refused"]),
             stale_beats=len(self.other["lost"]),
             wakings=tuple(self._wakings()),
             starved=starving,
             fenced=len(self.other["fenced"]),
+            outlived=outlived,
         )
 
     def _pairs(self) -> Iterable[tuple[Stint, Stint]]:
@@ -291,9 +292,9 @@ class Ledger:
                 for newer in ordered[number + 1 :]:
                     yield older, newer
 
-    def _doubled(self, starved: dict[int, list[Span]]) -> tuple[list[str], int]:
-        """Overlaps that nothing excuses, and how many are excused by the machine having been too busy."""
-        found, excused = [], 0
+    def _doubled(self, starved: dict[int, list[Span]]) -> tuple[list[str], int, int]:
+        """Overlaps that nothing excuses; how many the machine is to blame for, and how many lost renewals."""
+        found, excused, outlived = [], 0, 0
         for older, newer in self._pairs():
             overlap = (newer.began, min(older.ended, newer.ended))
             stale = min(older, newer, key=lambda stint: stint.token)
@@ -301,9 +302,11 @@ class Ledger:
                 continue
             if _inside(overlap, starved[stale.pid]):
                 excused += 1
+            elif _inside(overlap, self.failovers):
+                outlived += 1
             else:
                 found.append(f"{older.key}: {older} and {newer}")
-        return found, excused
+        return found, excused, outlived
 
     def _unordered(self) -> Iterable[str]:
         for older, newer in self._pairs():
@@ -377,7 +380,3 @@ def _inside(span: Span, spans: Sequence[Span]) -> bool:
 
 def _overlap(one: Span, other: Span) -> float:
     return max(min(one[1], other[1]) - max(one[0], other[0]), 0.0)
-
-
-def _some(found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(found)[:EXAMPLES]

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 import pulsewire
 from pulsewire.pool import JobInfo, JobState, Node, WorkerInfo
 from pulsewire.pool.ring import Member, Ring
 from pulsewire.testing import wait_until
-from tests.weather.pool_ledger import FOR_EVER, Ledger, Verdict
+from tests.weather.journal import FOR_EVER
+from tests.weather.pool_ledger import Ledger, Verdict
+from tests.weather.pool_worker import Jobs, Starter
+from tests.weather.programs import STARTING, start_program
+from tests.weather.report import Tally
 
-ROOT = Path(__file__).parents[2]
-SOURCE = Path(pulsewire.__file__).parents[1]
-"""Where the product under test is: the processes run the same one."""
 POOL = "jobs"
 TTL = 1.5
 ALLOWANCE = 5.0
@@ -36,8 +36,6 @@ ALLOWANCE = 5.0
 PATIENCE = 60.0
 AT_ONCE = 100
 """Calls under way at a time."""
-STARTING = anyio.Semaphore(3)
-"""Processes that may be starting at a time: a hundred at once would starve those that run."""
 NODE: dict[str, Any] = {
     "worker_ttl": TTL,
     "worker_shutdown_ttl": 10.0,
@@ -117,27 +115,73 @@ class NodeProcess:
         self.is_frozen = False
 
 
+class InnerNode:
+    """A node within the test's own process."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._end = anyio.Event()
+        self._has_ended = anyio.Event()
+
+    async def end(self) -> None:
+        """Let it leave in order."""
+        self._end.set()
+        await self._has_ended.wait()
+
+    async def run(self, url: str, station: PoolStation, name: str, begun: anyio.Event) -> None:
+        """Join, and run jobs until it shall end."""
+        jobs = Jobs(station.folder)
+        try:
+            async with (
+                pulsewire.connect(url, namespace=station.namespace) as hub,
+                hub.node(station.client.pool, **station.node) as node,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(jobs.go_on)
+                for number in range(self.workers):
+                    await node.add_worker(Starter(f"{name}/{number}", jobs, 0.0))
+                begun.set()
+                await self._end.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._has_ended.set()
+
+
 class PoolStation:
     """A pool, its processes, its dispatcher and its ledger.
 
     Attributes:
         ledger: what was promised and done.
         nodes: the processes that run, in the order of their start.
+        inner: the nodes within the test's own process.
         client: the dispatcher's own node, which runs no jobs.
         replies_may_be_lost: a call may be repeated, and find done what it had done before.
+        may_vanish: the server may lose what it has acknowledged, a job that is starting with it.
     """
 
     def __init__(
-        self, url: str, folder: Path, client: Node, *, namespace: str = "", seed: int
+        self,
+        url: str,
+        folder: Path,
+        client: Node,
+        tasks: TaskGroup,
+        *,
+        namespace: str = "",
+        seed: int,
+        node: Mapping[str, Any] = NODE,
     ) -> None:
         self.ledger = Ledger(folder)
         self.nodes: list[NodeProcess] = []
+        self.inner: list[InnerNode] = []
+        self.folder = folder
+        self.namespace = namespace
+        self.node = node
         self.client = client
         self.replies_may_be_lost = False
+        self.may_vanish = False
         self.random = random.Random(seed)
         self._url = url
-        self._folder = folder
-        self._namespace = namespace
+        self._tasks = tasks
         self._number = 0
         self._keys = 0
         self._flowing = anyio.Event()
@@ -154,24 +198,28 @@ class PoolStation:
         said = {
             "name": name,
             "pool": self.client.pool,
-            "namespace": self._namespace,
+            "namespace": self.namespace,
             "workers": workers,
-            "node": {**NODE, **(node or {})},
+            "node": {**self.node, **(node or {})},
             **options,
         }
-        paths = os.pathsep.join((str(SOURCE), str(ROOT)))
         async with STARTING:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, str(Path(__file__).with_name("pool_worker.py"))),
-                *(url or self._url, str(self._folder), json.dumps(said)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": paths},
-            )
+            where = (url or self._url, str(self.folder))
+            process = await start_program("pool_worker.py", *where, options=said)
             started = NodeProcess(name, process, self.ledger, workers)
             self.nodes.append(started)
             await started.hear()
         return started
+
+    async def start_inner(self, *, url: str = "", workers: int = 1) -> InnerNode:
+        """A node within this process, that is ready."""
+        node, begun = InnerNode(workers), anyio.Event()
+        name = f"i{self._number}"
+        self._number += 1
+        self._tasks.start_soon(node.run, url or self._url, self, name, begun)
+        await begun.wait()
+        self.inner.append(node)
+        return node
 
     async def start_many(self, count: int, **options: Any) -> list[NodeProcess]:
         """Several."""
@@ -214,6 +262,8 @@ class PoolStation:
         for node in list(self.nodes):
             if node.is_running:
                 await self.kill(node)
+        for inner in self.inner:
+            await inner.end()
 
     # --- jobs
 
@@ -250,9 +300,16 @@ class PoolStation:
         """A new job; what is said of it goes into the ledger. Its key."""
         self._keys += 1
         key = f"job-{self._keys}"
+        self.ledger.asked[key] = time.monotonic()
         try:
             await self.client.dispatch(key, payload)
         except (pulsewire.ServerUnavailable, pulsewire.OutcomeUnknown):
+            self.ledger.maybe.add(key)
+        except pulsewire.ServerFull:
+            self.ledger.refused.add(key)
+        except pulsewire.JobStartFailed:
+            if not self.may_vanish:
+                raise
             self.ledger.maybe.add(key)
         except pulsewire.JobNotStarted:
             self.ledger.dispatched[key] = time.monotonic()
@@ -270,10 +327,11 @@ class PoolStation:
             pulsewire.OutcomeUnknown,
             pulsewire.JobNotStarted,
             pulsewire.NoWorkers,
+            pulsewire.ServerFull,
         ):
             return  # it may run, and may not
         except pulsewire.JobNotFound:
-            if not self.replies_may_be_lost:
+            if not self.replies_may_be_lost and key not in self.ledger.gone():
                 raise
             return
         self.ledger.stopped[key] = time.monotonic()
@@ -311,8 +369,8 @@ class PoolStation:
         """A new job, and perhaps the end of an old one."""
         try:
             await self.dispatch()
-            if is_over:
-                await self.stop(self.random.choice(sorted(self.ledger.due())))
+            if is_over and (due := sorted(self.ledger.due())):
+                await self.stop(self.random.choice(due))
         finally:
             self._busy -= 1
 
@@ -327,10 +385,13 @@ class PoolStation:
 
         await wait_until(all_run, timeout=timeout, what=f"every job runs: {what}")
 
+    def _worker_count(self) -> int:
+        return sum(node.workers for node in self.nodes) + sum(node.workers for node in self.inner)
+
     async def wait_known(self) -> None:
         """Wait until the dispatcher knows all workers: what it dispatches then has no reason to move."""
         await wait_until(
-            lambda: len(self.client.pool_workers()) == sum(node.workers for node in self.nodes),
+            lambda: len(self.client.pool_workers()) == self._worker_count(),
             timeout=PATIENCE,
             what="all workers are known",
         )
@@ -362,7 +423,7 @@ class PoolStation:
         self, workers: Sequence[WorkerInfo], jobs: Mapping[str, JobInfo]
     ) -> Iterator[str]:
         running = self.ledger.running()
-        if len(workers) != sum(node.workers for node in self.nodes):
+        if len(workers) != self._worker_count():
             yield f"{len(workers)} workers are known"
         ring = Ring([Member(one.id, one.weight, one.started) for one in workers], "rendezvous")
         for key in jobs.keys() | running.keys() | self.ledger.due():
@@ -395,15 +456,20 @@ async def pool_station(
     name: str = POOL,
     namespace: str = "",
     node_url: str = "",
+    node: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[PoolStation]:
     """A pool that runs, with jobs that have started. The dispatcher goes to `url`, the nodes to `node_url` if given."""
     folder.mkdir(exist_ok=True)
+    settings = {**NODE, **(node or {})}
     async with (
         pulsewire.connect(url, namespace=namespace) as hub,
-        hub.node(name, client_only=True, **NODE) as client,
+        hub.node(name, client_only=True, **settings) as client,
+        anyio.create_task_group() as tasks,
     ):
-        station = PoolStation(url, folder, client, namespace=namespace, seed=seed)
+        station = PoolStation(
+            *(url, folder, client, tasks), namespace=namespace, seed=seed, node=settings
+        )
         try:
             await station.start_many(nodes, url=node_url, **options)
             await station.wait_known()
@@ -413,3 +479,17 @@ async def pool_station(
         finally:
             with anyio.CancelScope(shield=True):
                 await station.kill_all()
+
+
+def tally_of(verdict: Verdict, tries: int = 1, recoveries: Sequence[float] = ()) -> Tally:
+    """What `make chaos` counts."""
+    return Tally(
+        block="pools",
+        tries=tries,
+        acts=verdict.jobs,
+        lost=len(verdict.lost) + len(verdict.revived),
+        again=verdict.outlived,
+        owners=len(verdict.doubled) + len(verdict.believed),
+        wrong=len(verdict.unordered) + len(verdict.refused_wrongly) + len(verdict.ownerless),
+        recoveries=recoveries or verdict.gaps,
+    )

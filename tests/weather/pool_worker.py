@@ -14,18 +14,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-OPTIONS: dict[str, Any] = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-SKEW = float(OPTIONS.get("skew", 0.0))
-if SKEW:
-    _true_time, _true_time_ns = time.time, time.time_ns
-    time.time = lambda: _true_time() + SKEW
-    time.time_ns = lambda: _true_time_ns() + int(SKEW * 1e9)
+from tests.weather.clocks import mislead
+
+OPTIONS: dict[str, Any] = json.loads(sys.argv[3]) if __name__ == "__main__" else {}
+mislead(OPTIONS)
 
 import anyio  # noqa: E402  # after the clock was set
 
 import pulsewire  # noqa: E402
 from pulsewire.pool import Job, Node, Worker  # noqa: E402
-from tests.weather.pool_ledger import FencedStore, Journal  # noqa: E402
+from tests.weather.journal import Journal  # noqa: E402
+from tests.weather.misdeeds import hold_interpreter  # noqa: E402
+from tests.weather.pool_ledger import FencedStore  # noqa: E402
 
 PERIOD = 0.1
 """Seconds between two rounds of what the jobs do."""
@@ -224,6 +224,8 @@ class Program:
             await node.remove_worker(self._workers.pop(0))
         elif command["do"] == "block":
             time.sleep(command["seconds"])  # the mistake under test
+        elif command["do"] == "hold":
+            hold_interpreter(command["seconds"])
         self._say(resident=resident())
 
     @staticmethod

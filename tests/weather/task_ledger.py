@@ -1,7 +1,7 @@
 """The ledger of tasks, kept outside Redis: who enqueued and who ran which task when, and what was promised of it.
 
 Producers note what they were told, handlers note when they begin and end, in the journal that all processes share
-(`pool_ledger.Journal`): a SIGKILL takes nothing back. `Ledger.judge` compares; of servers and faults it knows only
+(`journal.py`). `Ledger.judge` compares; of servers and faults it knows only
 when they were.
 """
 
@@ -16,10 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
+from tests.weather.journal import FOR_EVER, JournalReader, Span, is_within, some
 from tests.weather.patience import SHARING
-from tests.weather.pool_ledger import EXAMPLES, FOR_EVER, Span
 
 EVERYBODY = ""
 """The server of a fault that has struck all of them."""
@@ -131,6 +129,7 @@ class Ledger:
         due: id -> when the task may run at the earliest, where that is later.
         flawed: ids of tasks that must end otherwise than well, or are told to run again: their test judges them.
         taken_away: ids of tasks that the test has deleted.
+        forgiven: when the enqueuing of a task began that the server may lose after it has acknowledged it.
         faults: what has befallen the servers.
     """
 
@@ -142,29 +141,26 @@ class Ledger:
     due: dict[str, float] = field(default_factory=dict)
     flawed: set[str] = field(default_factory=set)
     taken_away: set[str] = field(default_factory=set)
+    forgiven: list[Span] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     runs: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
     other: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     """Facts that are no run and no enqueuing, by what they are."""
     well: set[str] = field(default_factory=set)
     """Ids of tasks of which a run has ended well."""
-    _read: int = 0
     _open: dict[tuple[int, int], Run] = field(default_factory=dict)
+    _journal: JournalReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the journal of the folder from its beginning."""
+        self._journal = JournalReader(self.folder)
 
     # --- reading
 
     def catch_up(self) -> None:
         """Read what was noted since the last time."""
-        file = self.folder / "journal"
-        if not file.exists():
-            return
-        with file.open("rb") as journal:
-            journal.seek(self._read)
-            data = journal.read()
-        data = data[: data.rfind(b"\n") + 1]
-        self._read += len(data)
-        for line in data.splitlines():
-            self._take(msgspec.json.decode(line))
+        for fact in self._journal.read_new():
+            self._take(fact)
 
     def _take(self, fact: dict[str, Any]) -> None:
         what, at, pid = fact["what"], fact["at"], fact["pid"]
@@ -205,6 +201,18 @@ class Ledger:
     def missing(self) -> set[str]:
         """Acknowledged tasks of which no run has ended well."""
         self.catch_up()
+        return self._unended() - self.gone()
+
+    def gone(self) -> set[str]:
+        """Those of which no run has ended well, and the server may have lost them."""
+        asked = self.asked
+        return {
+            task_id
+            for task_id in self._unended()
+            if is_within(asked.get(task_id, FOR_EVER), self.forgiven)
+        }
+
+    def _unended(self) -> set[str]:
         return self.acknowledged.keys() - self.well - self.flawed - self.taken_away
 
     def ended_well(self, task_ids: Iterable[str]) -> bool:
@@ -249,11 +257,11 @@ class Ledger:
         return Verdict(
             tasks=len(self.acknowledged),
             runs=len(runs),
-            lost=_some(f"{one}: {self._story(one)}" for one in self.missing()),
-            doubled=_some(doubled),
-            overcharged=_some(self._overcharged()),
-            refused=_some(f"{one}: {self._story(one)}" for one in self.refused & self.runs.keys()),
-            early=_some(f"{one}: {self._story(one)}" for one in self._early()),
+            lost=some(f"{one}: {self._story(one)}" for one in self.missing()),
+            doubled=some(doubled),
+            overcharged=some(self._overcharged()),
+            refused=some(f"{one}: {self._story(one)}" for one in self.refused & self.runs.keys()),
+            early=some(f"{one}: {self._story(one)}" for one in self._early()),
             again=again,
             starved=starved,
             failed=sum(run.how == "failed" for run in runs),
@@ -340,10 +348,6 @@ def _ordered(runs: Iterable[Run]) -> list[Run]:
 
 def _meets(run: Run, begin: float, end: float) -> bool:
     return begin <= run.until and run.began <= end
-
-
-def _some(examples: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(examples))[:EXAMPLES]
 
 
 def rounded(values: Sequence[float]) -> dict[str, float]:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -30,22 +28,20 @@ import pulsewire
 from pulsewire.tasks import NewTask, TaskInfo, TaskServer, TaskState
 from pulsewire.tasks.messages import TaskMessage, TaskRecord
 from pulsewire.testing import ReplyError, Topology, wait_until
-from tests.weather.pool_ledger import Journal
+from tests.weather.journal import Journal, watch_stalls
+from tests.weather.misdeeds import DEATHS
+from tests.weather.programs import STARTING, start_program
+from tests.weather.report import Tally
 from tests.weather.task_ledger import Fault, Ledger, Verdict
 from tests.weather.task_queue import QueueState, Watched, key_of
-from tests.weather.task_worker import POISONED, How, serve, watch_stalls
+from tests.weather.task_worker import How, serve
 
-ROOT = Path(__file__).parents[2]
-SOURCE = Path(pulsewire.__file__).parents[1]
-"""Where the product under test is: the processes run the same one."""
 RESERVED = "reserved"
 """A queue for tasks that are meant for one server."""
 LEASE = 1.5
 GRACE = 2.0
 SLOTS = 10
 PATIENCE = 60.0
-STARTING = anyio.Semaphore(3)
-"""Processes that may be starting at a time: a hundred at once would starve those that run."""
 SERVER: dict[str, Any] = {
     "concurrency": SLOTS,
     "lease": LEASE,
@@ -88,6 +84,7 @@ class OuterServer:
     def __init__(self, server_id: str, process: asyncio.subprocess.Process, ledger: Ledger) -> None:
         self.id = server_id
         self.pid = process.pid
+        self.has_begun = False
         self.is_frozen = False
         self._process = process
         self._ledger = ledger
@@ -100,6 +97,7 @@ class OuterServer:
         """Return when it runs tasks."""
         assert self._process.stdout is not None
         assert await self._process.stdout.readline(), f"{self!r} has ended by itself"
+        self.has_begun = True
 
     async def kill(self) -> None:
         """SIGKILL; returns when it was gone."""
@@ -239,14 +237,19 @@ class TaskStation:
         self.started += 1
         return known[0]
 
-    async def start_outer(self, *, url: str = "", skew: float = 0.0, **options: Any) -> OuterServer:
-        """A server in a process of its own, that runs."""
-        server = await self._start_outer(url=url, skew=skew, **options)
+    async def start_outer(
+        self, *, url: str = "", skew: float = 0.0, after: float = 0.0, **options: Any
+    ) -> OuterServer:
+        """A server in a process of its own, that runs; for its clock see `clocks.py`."""
+        server = await self._start_outer(url=url, skew=skew, after=after, **options)
         await server.wait_begun()
         return server
 
-    async def _start_outer(self, *, url: str, skew: float, **options: Any) -> OuterServer:
-        process = await self._spawn(url or self._url, {**self._options(options), "skew": skew})
+    async def _start_outer(
+        self, *, url: str = "", skew: float = 0.0, after: float = 0.0, **options: Any
+    ) -> OuterServer:
+        said = {**self._options(options), "skew": skew, "after": after}
+        process = await self._spawn(url or self._url, said)
         assert process.stdout is not None
         line = await process.stdout.readline()
         assert line, "a server has ended by itself"
@@ -262,17 +265,9 @@ class TaskStation:
                 tasks.start_soon(partial(self.start_outer, **options))
 
     async def _spawn(self, url: str, options: dict[str, Any]) -> asyncio.subprocess.Process:
-        paths = os.pathsep.join((str(SOURCE), str(ROOT)))
         async with STARTING:
-            with anyio.CancelScope(shield=True):  # what has been started is known, and ended
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, str(Path(__file__).with_name("task_worker.py"))),
-                    *(url, str(self._folder), json.dumps(options)),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    env={**os.environ, "PYTHONPATH": paths},
-                )
-                self._processes.append(process)
+            process = await start_program("task_worker.py", url, str(self._folder), options=options)
+            self._processes.append(process)
         return process
 
     async def kill(self, server: OuterServer) -> None:
@@ -290,6 +285,10 @@ class TaskStation:
         self.inner.remove(server)
         await server.end()
 
+    def begun(self) -> list[OuterServer]:
+        """The processes that run tasks by now."""
+        return [server for server in self.outer if server.has_begun]
+
     def busiest(self) -> OuterServer:
         """The process that runs most tasks."""
         runs = [run.server for run in self.ledger.open_runs()]
@@ -304,14 +303,14 @@ class TaskStation:
     async def _keep_one(self, **options: Any) -> None:
         while not self._is_closing:
             try:
-                server = await self._start_outer(url="", skew=0.0, **options)
+                server = await self._start_outer(**options)
             except AssertionError:
                 if self._is_closing:
                     return
                 raise
             code = await server.wait_dead()
             if not self._is_closing:
-                assert code == POISONED, f"{server!r} has ended with {code}"
+                assert code in DEATHS, f"{server!r} has ended with {code}"
                 self.outer.remove(server)
 
     async def close(self) -> None:
@@ -497,6 +496,16 @@ class TaskStation:
         except UNSEEN as trouble:
             error.add_note(f"the queues cannot be looked at: {trouble!r}")
 
+    async def flows_again(self) -> float:
+        """Wait until tasks enqueued from now on have ended well, in each queue; how many seconds that takes."""
+        began = time.monotonic()
+        ids = [await self.enqueue(queue=queue) for queue in self.queues]
+        assert not self.ledger.refused.intersection(ids)
+        await wait_until(
+            lambda: self.ledger.ended_well(ids), timeout=30.0, what="new tasks have ended well"
+        )
+        return time.monotonic() - began
+
     async def record(self, task_id: str, queue: str = "") -> TaskRecord:
         """A task's message as it stands in Redis."""
         key = key_of(queue or self.queues[0], self._namespace, f"t:{task_id}")
@@ -588,3 +597,17 @@ async def task_station(
             over.set()
             await asyncio.to_thread(stalls.join)
             station.journal.close()
+
+
+def tally_of(verdict: Verdict, tries: int = 1, recoveries: Sequence[float] = ()) -> Tally:
+    """What `make chaos` counts."""
+    return Tally(
+        block="tasks",
+        tries=tries,
+        acts=verdict.tasks,
+        lost=len(verdict.lost),
+        doubled=len(verdict.doubled),
+        again=verdict.again,
+        wrong=len(verdict.overcharged) + len(verdict.refused) + len(verdict.early),
+        recoveries=(*verdict.restarts, *recoveries),
+    )

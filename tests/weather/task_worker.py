@@ -14,17 +14,14 @@ import sys
 import time
 from typing import Any
 
+from tests.weather.clocks import mislead
+
 OPTIONS: dict[str, Any] = json.loads(sys.argv[3]) if __name__ == "__main__" else {}
-SKEW = float(OPTIONS.get("skew", 0.0))
-if SKEW:
-    _true_time, _true_time_ns = time.time, time.time_ns
-    time.time = lambda: _true_time() + SKEW
-    time.time_ns = lambda: _true_time_ns() + int(SKEW * 1e9)
+mislead(OPTIONS)
 
 import asyncio  # noqa: E402  # after the clock was set
 import itertools  # noqa: E402
 import logging  # noqa: E402
-import os  # noqa: E402
 import signal  # noqa: E402
 import threading  # noqa: E402
 from collections.abc import Awaitable, Callable  # noqa: E402
@@ -36,12 +33,11 @@ import msgspec  # noqa: E402
 import pulsewire  # noqa: E402
 from pulsewire.tasks import Mux, NewTask, Task, TaskClient, TaskServer  # noqa: E402
 from pulsewire.tasks.mux import AsyncHandler  # noqa: E402
-from tests.weather.pool_ledger import Journal  # noqa: E402
+from tests.weather.journal import Journal, watch_stalls  # noqa: E402
+from tests.weather.misdeeds import WAYS_TO_DIE, hold_interpreter  # noqa: E402
 
-POISONED = 23
-"""What a process exits with that a task has ended."""
-STALLED = 0.3
-"""Seconds by which a process that sleeps briefly is late when it did not get to run."""
+IS_OUTER = __name__ == "__main__"
+"""Whether this process is there for a server alone."""
 
 _numbers = itertools.count()
 
@@ -98,6 +94,7 @@ class NotedHandlers:
             "stubborn": self._stubborn,
             "rebel": self._rebel,
             "poison": self._poison,
+            "hold": self._hold,
         }
         for name, handler in handlers.items():
             mux.add(name, handler)
@@ -181,7 +178,12 @@ class NotedHandlers:
 
     @staticmethod
     async def _poison(task: Task) -> None:
-        os._exit(POISONED)
+        WAYS_TO_DIE[how_of(task).raises or "exit"]()
+
+    @staticmethod
+    async def _hold(task: Task) -> None:
+        if IS_OUTER:  # run elsewhere afterwards, it shall not hold up the test itself
+            hold_interpreter(how_of(task).takes)
 
 
 class NotingHooks(pulsewire.Hooks):
@@ -273,15 +275,6 @@ async def schedule(url: str, options: dict[str, Any], end: anyio.Event) -> None:
         async with scheduler:
             print(json.dumps({"ready": True}), flush=True)
             await end.wait()
-
-
-def watch_stalls(journal: Journal, over: threading.Event) -> None:
-    """Note when this process did not get to run; for a thread of its own."""
-    while not over.is_set():
-        before = time.monotonic()
-        time.sleep(0.05)
-        if time.monotonic() - before > STALLED:
-            journal.note("stalled", since=before)
 
 
 async def hear_the_end(end: anyio.Event) -> None:

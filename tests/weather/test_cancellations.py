@@ -12,9 +12,12 @@ import anyio
 import pytest
 
 import pulsewire
+from pulsewire.pool import Job, Node
+from pulsewire.tasks import Task
 from pulsewire.testing import SingleServer, wait_until
 from tests.weather.ledger import Ledger
-from tests.weather.report import note
+from tests.weather.report import Tally, note, note_fact
+from tests.weather.seeds import LONG, SEED
 from tests.weather.traffic import KEPT, content_of, new_payload
 
 pytestmark = pytest.mark.weather
@@ -127,14 +130,14 @@ class Fuzz:
     "wanted",
     [
         pytest.param(10_000, id="ten-thousand"),
-        pytest.param(CANCELLATIONS, id="many", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+        pytest.param(CANCELLATIONS, id="many", marks=LONG),
     ],
 )
 async def test_random_cancellations(fresh_server: SingleServer, wanted: int) -> None:
     """Calls of every kind are cancelled on one hub: order, connections and events stay."""
     hooks = Cancelled()
     async with pulsewire.connect(fresh_server.url, hooks=hooks) as hub:
-        fuzz = Fuzz(hub, wanted, seed=wanted)
+        fuzz = Fuzz(hub, wanted, seed=SEED)
         stream = hub.stream("plain", max_len=KEPT)
         async with (
             stream.reader(start="oldest") as reader,
@@ -160,7 +163,7 @@ async def test_random_cancellations(fresh_server: SingleServer, wanted: int) -> 
     # a cancelled ack may leave its event to come again
     fuzz.ledger.faults.append((0.0, float("inf")))
     verdict = fuzz.ledger.judge({"plain": content})
-    note(f"{fuzz.cancelled.total()} cancellations {dict(fuzz.cancelled)}", [], [verdict], 1)
+    note(f"cancellations {dict(fuzz.cancelled)}", [], [verdict], fuzz.cancelled.total())
     verdict.assert_clean()
     assert not hooks.lost
     assert min(fuzz.cancelled.values()) > 10, "each kind of call was cancelled"
@@ -169,6 +172,128 @@ async def test_random_cancellations(fresh_server: SingleServer, wanted: int) -> 
     assert everything == {key[1] for key in fuzz.ledger.handled}, (
         "uncertain events are handled, too"
     )
+
+
+class OtherCalls(Fuzz):
+    """Calls of maps, pools and tasks. What was cancelled may have been done, once."""
+
+    def __init__(self, hub: pulsewire.Hub, wanted: int, seed: int) -> None:
+        super().__init__(hub, wanted, seed)
+        self.counted = 0
+        self.asked = Counter[str]()
+        self.runs = Counter[str]()
+        self.enqueued: set[str] = set()
+        self.dispatched: set[str] = set()
+        self.asked_to_stop: set[str] = set()
+
+    def counting(self, counters: pulsewire.ReplicatedMap[str]) -> Callable[[], Awaitable[None]]:
+        """One more."""
+
+        async def count() -> None:
+            self.asked["count"] += 1
+            assert isinstance(await counters.inc("count"), int)
+            self.counted += 1
+
+        return count
+
+    async def enqueue(self) -> None:
+        """A task of its own."""
+        self.asked["enqueue"] += 1
+        task_id = f"t{self.asked['enqueue']}"
+        info = await self.hub.tasks.enqueue("note", b"", task_id=task_id)
+        assert info.id == task_id
+        self.enqueued.add(task_id)
+
+    async def run(self, task: Task) -> None:
+        """What the server does with it."""
+        self.runs[task.id] += 1
+
+    def dispatching(self, node: Node) -> Callable[[], Awaitable[None]]:
+        """A job of its own, that is stopped again."""
+
+        async def dispatch() -> None:
+            self.asked["dispatch"] += 1
+            key = f"job-{self.asked['dispatch']}"
+            await node.dispatch(key, b"")
+            self.dispatched.add(key)
+            self.asked_to_stop.add(key)
+            await node.stop_job(key)
+            self.dispatched.remove(key)
+
+        return dispatch
+
+    def listing(self, node: Node) -> Callable[[], Awaitable[None]]:
+        """Something whose reply shows at once when it is another's."""
+
+        async def look() -> None:
+            assert all(job.key.startswith("job-") for job in await node.jobs())
+
+        return look
+
+
+async def hold(job: Job) -> None:
+    """Run until it is stopped."""
+    await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(2_000, id="two-thousand"),
+        pytest.param(CANCELLATIONS, id="many", marks=LONG),
+    ],
+)
+async def test_random_cancellations_of_maps_pools_and_tasks(
+    fresh_server: SingleServer, wanted: int
+) -> None:
+    """The same for the other blocks: what was answered is done, what was cancelled is done once or not at all."""
+    hooks = Cancelled()
+    async with pulsewire.connect(fresh_server.url, hooks=hooks) as hub:
+        fuzz = OtherCalls(hub, wanted, seed=SEED)
+        mux = pulsewire.tasks.Mux()
+        mux.add("note", fuzz.run)
+        async with (
+            hub.map("counters") as counters,
+            hub.node("mailboxes") as node,
+            hub.task_server(mux, queues=["default"], concurrency=10),
+        ):
+            await node.add_worker(hold)
+            calls = {
+                "count": fuzz.counting(counters),
+                "enqueue": fuzz.enqueue,
+                "dispatch": fuzz.dispatching(node),
+                "list": fuzz.listing(node),
+            }
+            for call in calls.values():
+                await call()
+            await wait_until(lambda: bool(fuzz.runs), what="a task has run")
+            connections = {*(await fresh_server.clients())}
+            async with anyio.create_task_group() as tasks:
+                for what, call in calls.items():
+                    for _ in range(VICTIMS // 8):
+                        tasks.start_soon(fuzz.cancel_calls, what, call)
+            await wait_until(
+                lambda: fuzz.enqueued <= fuzz.runs.keys(), what="what was enqueued has run"
+            )
+            await counters.inc("count", 0)
+            assert fuzz.counted <= int(counters["count"]) <= fuzz.asked["count"]
+            jobs = {job.key for job in await node.jobs()}
+            assert fuzz.dispatched - fuzz.asked_to_stop <= jobs
+            assert {*(await fresh_server.clients())} == connections, "a connection was replaced"
+            for key in jobs:
+                await node.stop_job(key)
+        twice = [task_id for task_id, runs in fuzz.runs.items() if runs > 1]
+    tally = Tally(
+        block="maps, pools, tasks",
+        tries=fuzz.cancelled.total(),
+        acts=fuzz.answered.total(),
+        doubled=len(twice),
+    )
+    note_fact(f"{fuzz.cancelled.total()} cancellations", dict(fuzz.cancelled), tally)
+    assert not twice, twice[:5]
+    assert not hooks.lost
+    assert min(fuzz.cancelled.values()) > 10, "each kind of call was cancelled"
+    assert fuzz.answered.total() > 10, "not every call was cancelled"
 
 
 async def steady_adds(fuzz: Fuzz, stream: pulsewire.Stream[bytes]) -> None:

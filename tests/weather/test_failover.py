@@ -19,64 +19,33 @@ from pulsewire.testing import (
     SentinelGroup,
     SingleServer,
     slot_of,
-    wait_until,
 )
 from tests.weather.ledger import Ledger
+from tests.weather.replication import (
+    freeze_master,
+    kill_master,
+    order_failover,
+    wait_replicated,
+)
 from tests.weather.report import note
+from tests.weather.seeds import LONG, SEED, tries_of
 from tests.weather.traffic import KEPT, LONGEST_RECOVERY, SINK, Traffic, content_of, new_payload
 
 pytestmark = [pytest.mark.weather, pytest.mark.leaves_keys]
 
 SHORT_TRIES = int(os.environ.get("PULSEWIRE_SHORT_FAILOVERS", "1"))
-TRIES = int(os.environ.get("PULSEWIRE_TRIES", "100"))
+TRIES = tries_of(100)
+DRAWN = random.Random(SEED)
 CALLERS = 80
 CALLERS_PAUSE = 0.05
 
-LONG = [pytest.mark.slow, pytest.mark.timeout(7200)]
 LENGTHS = [
     pytest.param(SHORT_TRIES, id="few"),
     pytest.param(TRIES, id="many", marks=LONG),
 ]
 
 
-async def wait_replicated(master: SingleServer, replicas: int) -> None:
-    """Return when all that the master has written so far is on its replicas."""
-    async with master.connection(timeout=10.0) as connection:
-        _, count = await connection.pipeline(
-            ("PUBLISH", "weather", "marker"), ("WAIT", replicas, 5000)
-        )
-        assert count >= replicas, f"only {count} replicas"
-
-
 # --- Sentinel
-
-
-async def kill_master(group: SentinelGroup) -> SingleServer:
-    """SIGKILL, noticed by the sentinels."""
-    old = await group.kill_master()
-    await group.wait_new_master(old)
-    return old
-
-
-async def order_failover(group: SentinelGroup) -> SingleServer:
-    """SENTINEL FAILOVER; returns when the old master knows that it is none."""
-    old = await group.master()
-    await group.failover()
-
-    async def is_replica() -> bool:
-        return (await old.info("replication"))["role"] == "slave"
-
-    await wait_until(is_replica, timeout=20.0, what=f"{old!r} is a replica")
-    return old
-
-
-async def freeze_master(group: SentinelGroup) -> SingleServer:
-    """SIGSTOP; the old master wakes up, and believes itself master, when nobody talks to it any more."""
-    old = await group.master()
-    old.pause()
-    await group.wait_new_master(old)
-    await anyio.sleep(random.uniform(0.0, 1.0))
-    return old
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +216,7 @@ async def test_cluster_failover_in_order(
         for _ in range(tries):
             traffic.ledger.forget_delays()
             await group.wait_healthy()
-            await anyio.sleep(random.uniform(0.1, 0.5))
+            await anyio.sleep(DRAWN.uniform(0.1, 0.5))
             began = time.monotonic()
             await group.failover(await group.node_of(key_of(namespace, names[0])))
             delays.append(await traffic.wait_flowing(time.monotonic()))
@@ -292,7 +261,7 @@ class Callers:
 async def another_master(group: ClusterGroup, slot: int) -> ClusterNode:
     """A master that does not have this slot."""
     owner = await group.owner_of(slot)
-    return random.choice([node for node in await group.masters() if node is not owner])
+    return DRAWN.choice([node for node in await group.masters() if node is not owner])
 
 
 @pytest.mark.parametrize("tries", LENGTHS)
@@ -311,7 +280,7 @@ async def test_slot_moves_under_load(
             tasks.start_soon(callers.run)
             for _ in range(tries):
                 traffic.ledger.forget_delays()
-                await anyio.sleep(random.uniform(0.1, 0.5))
+                await anyio.sleep(DRAWN.uniform(0.1, 0.5))
                 began = time.monotonic()
                 await group.move_slot(slot, await another_master(group, slot))
                 delays.append(await traffic.wait_flowing(time.monotonic()))

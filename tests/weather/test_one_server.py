@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 
 import anyio
@@ -13,11 +12,12 @@ from pulsewire.testing import wait_until
 from tests.weather.faults import KINDS, REPLIES, SILENCE, THE_SERVER, Kind, Station, station
 from tests.weather.ledger import Verdict
 from tests.weather.report import note
+from tests.weather.seeds import SEED, tries_of
 from tests.weather.traffic import LONGEST_RECOVERY
 
 pytestmark = pytest.mark.weather
 
-TRIES = int(os.environ.get("PULSEWIRE_TRIES", "100"))
+TRIES = tries_of(100)
 LONG_STATIONS = 10
 # Seconds between the adds of one producer, where many stations share the machine.
 LONG_PAUSE = 0.08
@@ -64,7 +64,7 @@ async def run_kind(kind: Kind, tries: int, stations: int, pause: float) -> None:
                 tasks.create_task(
                     run_station(
                         kind,
-                        number,
+                        SEED + number,
                         tries // stations + (number < tries % stations),
                         pause=pause,
                         delays=delays,

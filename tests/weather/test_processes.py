@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,18 +16,24 @@ import anyio
 import pytest
 
 import pulsewire
-from pulsewire.testing import SingleServer, wait_until
-from tests.weather.ledger import Ledger
+from pulsewire.testing import FaultProxy, SingleServer, wait_until
+from tests.weather.ledger import FileLedger, Ledger
+from tests.weather.misdeeds import WAYS_TO_DIE
 from tests.weather.patience import SHARING
-from tests.weather.report import note
+from tests.weather.programs import start_program
+from tests.weather.report import note, note_fact
+from tests.weather.seeds import LONG, SEED, tries_of
 from tests.weather.traffic import KEPT, content_of
 
 pytestmark = pytest.mark.weather
 
-TRIES = int(os.environ.get("PULSEWIRE_TRIES", "100"))
-ROOT = Path(__file__).parents[2]
+TRIES = tries_of(100)
+DRAWN = random.Random(SEED)
 ACK_GRACE = 1.0
-LONG = [pytest.mark.slow, pytest.mark.timeout(3600)]
+ENDED_WITHIN = 2.0 * SHARING
+"""Seconds within which a consumer ends whose handlers are quick: the promise."""
+CONVERGED = 10.0 * SHARING
+"""Seconds after a cut within which those who were cut off work again: the promise."""
 LENGTHS = [
     pytest.param(2, id="few"),
     pytest.param(TRIES, id="many", marks=LONG),
@@ -89,19 +93,15 @@ class Crew:
         self.workers: list[Worker] = []
         self._server = server
         self._folder = folder
+        self._dead_letters = folder / "dead-letters"
 
-    async def start(self, what: str, **options: Any) -> Worker:
+    async def start(self, what: str, *, url: str = "", **options: Any) -> Worker:
         """A worker that is ready."""
         number = len(self.workers)
         file = self._folder / f"{what}-{number}"
-        paths = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(Path(__file__).with_name("worker.py")), what, self._server.url),
-            *(str(file), json.dumps({"name": f"p{number}", "ack_grace": ACK_GRACE, **options})),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
+        said = {"name": f"p{number}", "ack_grace": ACK_GRACE, **options}
+        where = (what, url or self._server.url, str(file))
+        process = await start_program("worker.py", *where, options=said)
         worker = Worker(process, file)
         self.workers.append(worker)
         assert process.stdout is not None
@@ -111,10 +111,24 @@ class Crew:
     def ledger(self) -> Ledger:
         """What all of them have noted so far."""
         ledger = Ledger()
-        for worker in self.workers:
-            if worker.file.exists():
-                ledger.absorb(worker.file)
+        for file in [*(worker.file for worker in self.workers), self._dead_letters]:
+            if file.exists():
+                ledger.absorb(file)
         return ledger
+
+    async def take_dead_letters(self, stream: str, skipped: int) -> int:
+        """Count all but the first ones as handled; how many that are.
+
+        What a consumer had fetched when it was killed counts as delivered, whether it was begun or not: so there may
+        be others beside those that killed it.
+        """
+        notes = FileLedger(self._dead_letters)
+        entries = await self._server.command("XRANGE", f"pulse:stream:{stream}", "-", "+")
+        for _, flat in entries[skipped:]:
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            event_id = fields[b"h:pulsewire-id"].decode()
+            notes.handle("jobs", event_id, fields[b"p"], 1, "dead-letters")
+        return len(entries) - skipped
 
     async def close_accounts(self, kind: str, delays: list[float], tries: int = 1) -> Ledger:
         """Wait until all is handled and acknowledged, and judge."""
@@ -149,9 +163,9 @@ async def test_consumers_are_killed(fresh_server: SingleServer, tmp_path: Path, 
         publisher = await workers.start("publish", pause=0.02)
         steady = await workers.start("consume")
         for _ in range(tries):
-            victim = await workers.start("consume", work=random.uniform(0.01, 0.5))
+            victim = await workers.start("consume", work=DRAWN.uniform(0.01, 0.5))
             await wait_more(victim, 4)
-            await anyio.sleep(random.uniform(0.0, 0.1))
+            await anyio.sleep(DRAWN.uniform(0.0, 0.1))
             await victim.killed()
             held = await pending_of_others(fresh_server, steady)
             began = time.monotonic()
@@ -194,9 +208,111 @@ async def test_publishers_are_killed(
         for _ in range(tries):
             victim = await workers.start("publish", pause=0.001, callers=20)
             await wait_more(victim, 21)
-            await anyio.sleep(random.uniform(0.0, 0.1))
+            await anyio.sleep(DRAWN.uniform(0.0, 0.1))
             await victim.killed()
         await workers.close_accounts("publisher killed with SIGKILL", [], tries)
+        await steady.ends()
+
+
+@pytest.mark.parametrize("tries", LENGTHS)
+async def test_consumers_are_restarted(
+    fresh_server: SingleServer, tmp_path: Path, tries: int
+) -> None:
+    """One after the other ends in order, and another one comes: nothing is lost, nothing is handled twice."""
+    endings = list[float]()
+    async with crew(fresh_server, tmp_path) as workers:
+        publisher = await workers.start("publish", pause=0.02)
+        staff = [await workers.start("consume", work=0.05) for _ in range(2)]
+        for _ in range(tries):
+            oldest = staff.pop(0)
+            await wait_more(oldest, 4)
+            began = time.monotonic()
+            facts = await oldest.ends()
+            endings.append(time.monotonic() - began)
+            assert not facts["lost_to_others"]
+            staff.append(await workers.start("consume", work=0.05))
+        await publisher.ends()
+        ledger = await workers.close_accounts("consumers restarted", endings)
+        twice = [key for key, found in ledger.handled.items() if len(found) > 1]
+        assert not twice, twice[:5]
+        assert max(endings) < ENDED_WITHIN, endings
+        for worker in staff:
+            await worker.ends()
+
+
+@pytest.mark.parametrize("tries", [pytest.param(1, id="once"), LENGTHS[1]])
+async def test_half_of_the_consumers_are_cut_off(
+    fresh_server: SingleServer, tmp_path: Path, tries: int
+) -> None:
+    """For three times the grace nobody can reach the server from there: the others go on, then both do."""
+    delays = list[float]()
+    async with (
+        FaultProxy(fresh_server, seed=SEED) as proxy,
+        crew(fresh_server, tmp_path) as workers,
+    ):
+        publisher = await workers.start("publish", pause=0.02)
+        steady = await workers.start("consume")
+        lonely = await workers.start("consume", url=proxy.url, work=0.2)
+        for _ in range(tries):
+            await wait_more(lonely)
+            await proxy.refuse()
+            proxy.cut()
+            await anyio.sleep(3 * ACK_GRACE)
+            await wait_more(steady)
+            await proxy.accept()
+            began = time.monotonic()
+            # one that was in work at the cut may end first
+            await wait_more(lonely, 6)
+            delays.append(time.monotonic() - began)
+        await publisher.ends()
+        await workers.close_accounts("half of the consumers cut off", delays)
+        assert max(delays) < CONVERGED, delays
+        assert (await steady.ends())["claimed"] > 0
+        await lonely.ends()
+
+
+@pytest.mark.parametrize("tries", [pytest.param(1, id="once", marks=pytest.mark.slow), LENGTHS[1]])
+async def test_events_that_end_their_consumer(
+    fresh_server: SingleServer, tmp_path: Path, tries: int
+) -> None:
+    """By an exit, a fault or a kill: after so many deliveries they are dead letters, all others are handled."""
+    options: dict[str, Any] = {"max_deliveries": 3, "slots": 1}
+    async with (
+        crew(fresh_server, tmp_path) as workers,
+        pulsewire.connect(fresh_server.url) as hub,
+    ):
+        stream = hub.stream("jobs", max_len=KEPT)
+        dead = hub.stream("jobs.dead")
+        publisher = await workers.start("publish", pause=0.02)
+        steady = await workers.start("consume", **options)
+        for number in range(tries):
+            way = DRAWN.choice(list(WAYS_TO_DIE))
+            poison = await stream.add("job", f"poison-{way}".encode())
+            deaths = 0
+
+            async def is_dead_letter(number: int = number) -> bool:
+                nonlocal deaths, steady
+                if not steady.is_running:
+                    deaths += 1
+                    steady = await workers.start("consume", **options)
+                return await dead.length() > number
+
+            await wait_until(is_dead_letter, timeout=30.0, what=f"{poison} is a dead letter")
+            assert deaths == options["max_deliveries"], f"it was delivered {deaths} times"
+        await publisher.ends()
+        taken = 0
+
+        async def nothing_missing() -> bool:
+            nonlocal taken
+            taken += await workers.take_dead_letters("jobs.dead", taken)
+            return not workers.ledger().unhandled()
+
+        await wait_until(nothing_missing, timeout=30.0, what="each is handled or a dead letter")
+        others = taken - tries
+        note_fact("events that end their consumer", {"other dead letters": others})
+        # the next one may take a suspect with it that its consumer has in hand
+        assert others < tries, "it took others with it"
+        await workers.close_accounts("events that end their consumer", [], tries)
         await steady.ends()
 
 
@@ -222,15 +338,28 @@ async def test_consumer_is_frozen_for_longer_than_its_grace(
         assert (await steady.ends())["claimed"] >= facts["lost_to_others"]
 
 
-async def test_blocked_event_loop(fresh_server: SingleServer, tmp_path: Path) -> None:
-    """A handler blocks the loop for longer than the grace: the same as frozen, and it goes on by itself."""
+@pytest.mark.parametrize(
+    "holds",
+    [
+        pytest.param(False, id="loop-blocked"),
+        pytest.param(True, id="interpreter-held", marks=pytest.mark.slow),
+    ],
+)
+async def test_blocked_event_loop(
+    fresh_server: SingleServer, tmp_path: Path, *, holds: bool
+) -> None:
+    """A handler blocks for longer than the grace: the same as frozen, and it goes on by itself."""
     async with crew(fresh_server, tmp_path) as workers:
         steady = await workers.start("consume")
-        blocked = await workers.start("consume", work=0.3, block_at=20, blocks=3 * ACK_GRACE)
+        blocked = await workers.start(
+            "consume", work=0.3, block_at=20, blocks=3 * ACK_GRACE, holds=holds
+        )
         publisher = await workers.start("publish", pause=0.02)
         await wait_until(lambda: blocked.notes() > 40, timeout=60.0, what="it blocked and went on")
         await publisher.ends()
-        await workers.close_accounts("event loop blocked for 3 x ack_grace", [])
+        await workers.close_accounts(
+            f"{'interpreter held' if holds else 'event loop blocked'} for 3 x ack_grace", []
+        )
         facts = await blocked.ends()
         assert facts["lost_to_others"] > 0
         assert (await steady.ends())["claimed"] >= facts["lost_to_others"]
@@ -240,15 +369,17 @@ async def test_blocked_event_loop(fresh_server: SingleServer, tmp_path: Path) ->
     "skew",
     [
         pytest.param(-600.0, id="ten-minutes-behind", marks=pytest.mark.slow),
+        pytest.param(-3600.0, id="jumps-back-an-hour", marks=pytest.mark.slow),
         pytest.param(600.0, id="ten-minutes-ahead"),
     ],
 )
 async def test_wrong_clock(fresh_server: SingleServer, tmp_path: Path, skew: float) -> None:
     """A process with a wrong clock claims neither early nor late, nor is it claimed from: the server's time counts."""
     async with crew(fresh_server, tmp_path) as workers:
-        publisher = await workers.start("publish", pause=0.02, skew=skew)
+        after = 1.0 if abs(skew) > 1000.0 else 0.0
+        publisher = await workers.start("publish", pause=0.02, skew=skew, after=after)
         steady = await workers.start("consume", work=0.05)
-        wrong = await workers.start("consume", work=0.05, skew=skew)
+        wrong = await workers.start("consume", work=0.05, skew=skew, after=after)
         await wait_until(
             lambda: min(steady.notes(), wrong.notes()) > 60, timeout=30.0, what="both work"
         )

@@ -8,8 +8,6 @@ looked at from outside all the time (`task_queue.py`). The long forms do each th
 from __future__ import annotations
 
 import json
-import os
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,8 +32,11 @@ from pulsewire.testing import (
     slot_of,
     wait_until,
 )
+from tests.weather.misdeeds import WAYS_TO_DIE
 from tests.weather.patience import SHARING
+from tests.weather.replication import wait_replicated
 from tests.weather.report import note_fact
+from tests.weather.seeds import LONG, SEED, tries_of
 from tests.weather.task_ledger import (
     EVERYBODY,
     RESTARTED_WITHIN,
@@ -46,14 +47,20 @@ from tests.weather.task_ledger import (
     rounded,
 )
 from tests.weather.task_queue import QueueState, key_of
-from tests.weather.task_station import GRACE, LEASE, RESERVED, SLOTS, TaskStation, task_station
+from tests.weather.task_station import (
+    GRACE,
+    LEASE,
+    RESERVED,
+    SLOTS,
+    TaskStation,
+    tally_of,
+    task_station,
+)
 from tests.weather.task_worker import REBELS, How
 
 pytestmark = [pytest.mark.weather, pytest.mark.leaves_keys]
 
-TRIES = int(os.environ.get("PULSEWIRE_TRIES", "20"))
-SEED = int(os.environ.get("PULSEWIRE_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
-LONG = [pytest.mark.slow, pytest.mark.timeout(7200)]
+TRIES = tries_of(20)
 DURABLE = ("--appendfsync", "always")
 LEASES = 3
 """How many leases something lasts that is meant to outlast them."""
@@ -377,6 +384,23 @@ async def block_loop(at: Weather) -> None:
     await station.end(blocked)
 
 
+async def hold(at: Weather) -> None:
+    """A handler holds the interpreter for three leases: no thread can renew anything, so others run what is there."""
+    station = at.station
+    holder = await station.start_outer(queues=[RESERVED])
+    ids = await station.enqueue_many(3, how=How(takes=2.0 * LEASE), queue=RESERVED)
+    await wait_until(lambda: at.ledger.is_running(ids), what="they run")
+    ids += await station.enqueue_many(1, "hold", How(takes=LEASES * LEASE), queue=RESERVED)
+    await wait_until(lambda: at.ledger.is_running(ids[-1:]), what="one holds the interpreter")
+    fault = at.ledger.strike("freeze", holder.id)
+    other = await station.start_inner(queues=[RESERVED])
+    await anyio.sleep(fault.begin + LEASES * LEASE - time.monotonic())
+    fault.end = time.monotonic()
+    await wait_until(lambda: at.ledger.ended_well(ids), timeout=30.0, what="all have ended well")
+    await station.end(holder)
+    await station.end_inner(other)
+
+
 def restarted(verdict: Verdict) -> bool:
     """What a dead server ran was run again."""
     return bool(verdict.restarts)
@@ -385,6 +409,11 @@ def restarted(verdict: Verdict) -> bool:
 def taken_over(verdict: Verdict) -> bool:
     """A server ended what was another's by then."""
     return bool(verdict.wakings)
+
+
+def ran_again(verdict: Verdict) -> bool:
+    """What was in flight was run elsewhere."""
+    return verdict.again > 0
 
 
 def nothing_twice(verdict: Verdict) -> bool:
@@ -399,6 +428,7 @@ KILLED = (
     Kind("server frozen for three leases", crew(inner=1), freeze_server, expects=taken_over),
     Kind("servers restarted one after the other", crew(outer=2), restart_server, 2, expects=no_attempt_spent),
     Kind("event loop blocked", crew(inner=1), block_loop, expects=nothing_twice),
+    Kind("interpreter held for three leases", crew(inner=1), hold, expects=ran_again),
 )  # fmt: skip
 
 
@@ -603,7 +633,10 @@ def poison(count: int) -> Act:
 
     async def blow(at: Weather) -> None:
         station = at.station
-        ids = await station.enqueue_many(count, "poison", flawed=True)
+        ways = station.random.sample(list(WAYS_TO_DIE), count)
+        ids = await station.enqueue_many(
+            count, "poison", lambda number: How(raises=ways[number]), flawed=True
+        )
         await station.enqueue_many(SLOTS, how=How(takes=0.3))  # company
         await station.wait_state("archived", ids)
         for task_id in ids:
@@ -703,10 +736,11 @@ async def delete_lists(at: Weather) -> None:
 
 
 async def go_wrong_clocks(at: Weather) -> None:
-    """Clocks are ten minutes ahead and behind: nothing is early, nothing is taken away, and a death delays nothing."""
+    """Clocks ten minutes ahead and behind, and one that jumps by an hour: nothing is early, nothing is taken away."""
     station = at.station
     await station.start_outer(skew=600.0)
     await station.start_outer(skew=-600.0)
+    await station.start_outer(skew=-3600.0, after=1.0)  # it jumps
     await station.enqueue_many(2 * SLOTS, how=How(takes=1.5 * LEASE))
     ids = await station.enqueue_many(20, process_in=2.0)
     await wait_until(lambda: at.ledger.ended_well(ids), timeout=30.0, what="all have ended well")
@@ -727,7 +761,14 @@ MISBEHAVED = (
 ALL = (*KILLED, *REDIS, *MISBEHAVED)
 
 
-def tell(name: str, verdict: Verdict, **facts: object) -> None:
+def tell(
+    name: str,
+    verdict: Verdict,
+    *,
+    tries: int = 1,
+    recoveries: Sequence[float] = (),
+    **facts: object,
+) -> None:
     """Note what was measured."""
     said: dict[str, object] = {
         "tasks": verdict.tasks,
@@ -743,7 +784,7 @@ def tell(name: str, verdict: Verdict, **facts: object) -> None:
         "wakings": {"count": len(verdict.wakings), **rounded(verdict.wakings)},
         **facts,
     }
-    note_fact(f"tasks: {name}", said)
+    note_fact(f"tasks: {name}", said, tally_of(verdict, tries, recoveries))
 
 
 def check_counters(ledger: Ledger, verdict: Verdict, states: Sequence[QueueState]) -> None:
@@ -785,7 +826,7 @@ async def run_kind(kind: Kind, tries: int, seed: int, folder: Path) -> None:
                     proxy.clear()
                 await anyio.sleep(0.5)
             verdict, states = await station.judge(is_spoilt=kind.spoils)
-            tell(kind.name, verdict, tries=tries, seed=seed, looks=station.watched.looks)
+            tell(kind.name, verdict, tries=tries, looks=station.watched.looks)
             verdict.assert_clean()
             if not kind.spoils:
                 check_counters(station.ledger, verdict, states)
@@ -829,13 +870,6 @@ async def test_tasks_go_on_in_many_tries(anyio_backend: object, tmp_path: Path, 
 # --- failovers
 
 
-async def wait_replicated(server: SingleServer, key: str, replicas: int) -> None:
-    """Return when all that a master has written so far is on its replicas."""
-    async with server.connection(timeout=10.0) as connection:
-        _, count = await connection.pipeline(("EXISTS", key), ("WAIT", replicas, 5000))
-        assert count >= replicas, f"only {count} replicas"
-
-
 QUEUES = ("notifications", "webhooks", "images")
 FAILOVERS = [pytest.param(1, id="once"), pytest.param(TRIES, id="many", marks=LONG)]
 
@@ -852,13 +886,13 @@ async def test_master_killed(
     key = key_of(QUEUES[0], namespace, "pending")
 
     async def fail_over_sentinel(station: TaskStation) -> None:
-        await wait_replicated(await sentinel_group.master(), key, 2)
+        await wait_replicated(await sentinel_group.master(), 2)
         old = await sentinel_group.kill_master()
         station.go_on()
         await sentinel_group.wait_new_master(old)
 
     async def fail_over_cluster(station: TaskStation) -> None:
-        await wait_replicated(await cluster_group.node_of(key), key, 1)
+        await wait_replicated(await cluster_group.node_of(key), 1)
         old = await cluster_group.kill_master_of(key)
         station.go_on()
         await cluster_group.wait_new_owner(slot_of(key), old)
@@ -914,23 +948,12 @@ async def run_failovers(
                 outage = station.ledger.strike("outage")
                 await fail_over(station)
                 outage.end = time.monotonic()
-                recoveries.append(await flows_again(station))
+                recoveries.append(await station.flows_again())
                 await group.heal()
         verdict, states = await station.judge()
-        tell(name, verdict, tries=tries, seed=SEED, flow=rounded(recoveries))
+        tell(name, verdict, tries=tries, recoveries=recoveries, flow=rounded(recoveries))
         verdict.assert_clean()
         check_counters(station.ledger, verdict, states)
-
-
-async def flows_again(station: TaskStation) -> float:
-    """Wait until tasks that are enqueued from now on have ended well, in each queue: how many seconds that takes."""
-    began = time.monotonic()
-    ids = [await station.enqueue(queue=queue) for queue in station.queues]
-    assert not station.ledger.refused.intersection(ids)
-    await wait_until(
-        lambda: station.ledger.ended_well(ids), timeout=30.0, what="new tasks have ended well"
-    )
-    return time.monotonic() - began
 
 
 # --- many servers
@@ -941,11 +964,11 @@ SERVERS = 10
 TASKS_A_SECOND = 200.0
 DEFAULTS: dict[str, Any] = {
     "lease": DEFAULT_LEASE,
-    "max_lost": 3,
     "forward_interval": 1.0,
     "janitor_interval": 8.0,
 }
-"""What the tests above make shorter, as it is by default."""
+"""What the tests above make shorter, as it is by default. But not `max_lost`: with a tenth of the servers killed each
+second some tasks are met three times by bad luck alone, two of 20,000 in one run, and would be archived as suspects."""
 
 
 @pytest.mark.slow
@@ -969,9 +992,11 @@ async def test_servers_killed_every_second(anyio_backend: object, tmp_path: Path
                 while len(station.ledger.acknowledged) < MANY:
                     tick = time.monotonic()
                     await wait_until(
-                        lambda: len(station.outer) > SERVERS // 2, timeout=30.0, what="servers run"
+                        lambda: len(station.begun()) > SERVERS // 2,
+                        timeout=30.0,
+                        what="servers run",
                     )
-                    await station.kill(station.random.choice(station.outer))
+                    await station.kill(station.random.choice(station.begun()))
                     kills += 1
                     producing.start_soon(partial(station.start_outer, **DEFAULTS))
                     await anyio.sleep(max(tick + 1.0 - time.monotonic(), 0.0))
@@ -979,7 +1004,7 @@ async def test_servers_killed_every_second(anyio_backend: object, tmp_path: Path
             looking.cancel_scope.cancel()
         verdict, states = await station.judge()
         within = {share: round(verdict.restarted_within(share), 3) for share in (0.5, 0.99)}
-        tell("servers killed every second", verdict, seed=SEED, kills=kills, within=within)
+        tell("servers killed every second", verdict, tries=kills, within=within)
         verdict.assert_clean()
         check_counters(station.ledger, verdict, states)
         assert verdict.tasks == MANY

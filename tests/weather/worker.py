@@ -14,14 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-SKEW = float(json.loads(sys.argv[4]).get("skew", 0.0)) if len(sys.argv) > 4 else 0.0
-if SKEW:
-    _true_time, _true_time_ns = time.time, time.time_ns
-    time.time = lambda: _true_time() + SKEW
-    time.time_ns = lambda: _true_time_ns() + int(SKEW * 1e9)
+from tests.weather.clocks import mislead
+
+mislead(json.loads(sys.argv[4]) if __name__ == "__main__" else {})
 
 import pulsewire  # noqa: E402  # after the clock was set
 from tests.weather.ledger import FileLedger  # noqa: E402
+from tests.weather.misdeeds import WAYS_TO_DIE, hold_interpreter  # noqa: E402
 
 
 async def input_ends() -> None:
@@ -38,7 +37,10 @@ async def consume(url: str, ledger: FileLedger, options: dict[str, Any]) -> dict
     async with (
         pulsewire.connect(url) as hub,
         hub.stream("jobs", max_len=1_000_000).sink(
-            "workers", start="oldest", ack_grace=options["ack_grace"]
+            "workers",
+            start="oldest",
+            ack_grace=options["ack_grace"],
+            max_deliveries=options.get("max_deliveries"),
         ) as sink,
     ):
 
@@ -46,7 +48,10 @@ async def consume(url: str, ledger: FileLedger, options: dict[str, Any]) -> dict
             nonlocal begun
             begun += 1
             if begun == options.get("block_at"):
-                time.sleep(options["blocks"])  # the mistake under test
+                blocking = hold_interpreter if options.get("holds") else time.sleep
+                blocking(options["blocks"])  # the mistake under test
+            if event.payload.startswith(b"poison"):
+                WAYS_TO_DIE[event.payload.decode().partition("-")[2]]()
             await asyncio.sleep(work)
             ledger.handle(event.stream, event.id, event.payload, event.deliveries, sink.consumer)
 

@@ -12,6 +12,7 @@ import pulsewire
 from pulsewire.cli import (
     cron,
     describe,
+    doctor,
     group,
     pool,
     queue,
@@ -24,6 +25,7 @@ from pulsewire.cli import (
     worker,
 )
 from pulsewire.cli import map as map_commands
+from pulsewire.cli.chaos import command as chaos_command
 from pulsewire.cli.demo import command as demo_command
 from pulsewire.cli.options import AsJson, NamespaceOption, UrlOption
 from pulsewire.cli.running import Signals, run
@@ -41,6 +43,7 @@ app = typer.Typer(
     "Valkey, or on nothing: the server comes along.",
 )
 demo_command.register(app)
+chaos_command.register(app)
 app.add_typer(ticket_commands.app, name="tickets")
 app.add_typer(stream.app, name="stream")
 app.add_typer(map_commands.app, name="map")
@@ -50,6 +53,7 @@ app.add_typer(task.app, name="task")
 app.add_typer(group.app, name="group")
 app.add_typer(cron.app, name="cron")
 stats.register(app)
+doctor.register(app)
 worker.register(app)
 app.add_typer(server.app, name="server")
 

@@ -8,7 +8,7 @@ What pulsewire's own tests use, and what tests of programs built on it may use. 
             proxy.swallow_reply("XADD")
             ...
 
-The product never imports this package.
+Of the product only `pulsewire chaos` imports this package, which lets faults happen on purpose.
 """
 
 from __future__ import annotations

@@ -2,242 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
-import anyio
 import pytest
+from typer.testing import CliRunner
 
 import pulsewire
-from pulsewire.pool import Plan
-from pulsewire.tasks import Inspector, NewTask, Retry, SkipRetry, Task, TaskState
-from pulsewire.testing import ClusterGroup, ServerProcess, SingleServer, wait_until
+from pulsewire.cli.app import app
+from pulsewire.testing import ClusterGroup, SingleServer, Topology, wait_until
+from tests.hub.rights import CLUSTER_RIGHTS, as_user, limited, rights_of
+from tests.hub.uses import USES
 
-PAGE = Path(__file__).parents[2] / "docs" / "production.md"
-
-
-def recipe(what: str) -> list[str]:
-    """The rules of the page for a block, as it prints them."""
-    text = PAGE.read_text(encoding="utf-8")
-    rights = re.search(f"for {what}: `([^`]*)`", text)
-    cluster = re.search(r"On a cluster, `([^`]*)`", text)
-    assert rights is not None
-    assert cluster is not None
-    return [*rights[1].split(), *cluster[1].split()]
-
-
-async def limit_to(servers: Iterable[ServerProcess], *rules: str) -> None:
-    """Make the user `shop`, limited to its prefix."""
-    for server in servers:
-        await server.command("ACL", "SETUSER", "shop", "on", ">pw", "~shop:*", *rules)
-
-
-def as_shop(url: str) -> str:
-    """The URL with the limited user."""
-    return url.replace("://", "://shop:pw@")
-
-
-async def use_streams(url: str) -> None:
-    """Everything that a publisher and a consumer do."""
-    async with pulsewire.connect(url, namespace="shop") as hub:
-        assert await hub.ping() > 0
-        orders, brief = hub.stream("orders", max_len=10), hub.stream("brief", ttl=60)
-        await brief.add("seen", b"")
-        ids = await orders.add_many([("paid", b"1")] * 30)
-        once = await orders.add("paid", b"2", idempotency_key="2")
-        assert await orders.add("paid", b"2", idempotency_key="2") == once
-        sink = orders.sink("mailer", start="oldest", ack_grace=0.2, max_deliveries=1)
-        async with sink as mailer, orders.reader(start="oldest") as reader:
-            assert [event.id for event in await reader.read(max=31)] == [*ids, once][:31]
-            taken = 0
-            async for event in mailer:
-                taken += 1
-                if taken < 31:
-                    await event.ack()  # the last one comes again and becomes a dead letter
-                if taken == 31:
-                    break
-        assert (await orders.info()).memory_bytes is None
-        assert await orders.trim() >= 0
-        assert await orders.remove(once) == 1
-        with pytest.raises(pulsewire.PermissionDenied, match="SCAN"):
-            await hub.streams()
-        assert await orders.destroy()
-        assert await brief.destroy()
-
-
-async def use_maps(url: str) -> None:
-    """Everything that a program does with a map."""
-    async with pulsewire.connect(url, namespace="shop") as hub:
-        flags, brief = hub.map("flags"), hub.map("brief", sliding_ttl=60.0)
-        async with flags, brief:
-            await flags.set_and_wait("beta", "on")
-            assert await flags.inc("visits") == 1
-            assert await flags.append_unique_values("groups", "eu", "us") == ["eu", "us"]
-            assert await flags.remove_values("groups", "eu", "us")
-            assert await flags.test_and_set("beta", "on", "off")
-            assert await flags.delete("visits") == "1"
-            assert await flags.fetch("beta") == "off"
-            await brief.set_and_wait("a", "1")
-            info = await brief.info()
-            assert (info.entries, info.replicas, info.memory_bytes) == (1, 1, None)
-            many = {f"key:{number}": "" for number in range(100)}  # so that records are tidied up
-            await flags.set_many(many)
-            await wait_until(lambda: flags.keys() >= many.keys(), what="all keys have come")
-            await wait_until(lambda: flags.stale_for < 0.2, what="the revision was compared")
-            with pytest.raises(pulsewire.PermissionDenied, match="SCAN"):
-                await hub.maps()
-            await flags.reset()
-            await flags.destroy()
-            await brief.destroy()
-            assert flags.statistics().cuts == 0
-        assert await flags.forget()
-        assert await brief.forget()
-
-
-async def run_forever(job: pulsewire.Job) -> None:
-    """A job that reports, and lives until it is stopped."""
-    await job.heartbeat("begun")
-    await anyio.sleep_forever()
-
-
-class Producer:
-    """Wants one job once."""
-
-    name = "producer"
-
-    async def plan(self) -> Plan:
-        """What is wanted."""
-        return Plan(start=[("planned", b"")])
-
-
-async def use_pools(url: str) -> None:
-    """Everything that nodes do: dispatch, run, move, take over, tick, plan, stop, shut down."""
-    async with pulsewire.connect(url, namespace="shop") as hub:
-        async with (
-            hub.node("emails", worker_ttl=1.0) as node,
-            hub.node("emails", worker_ttl=1.0) as other,
-            hub.node("emails", client_only=True) as client,
-        ):
-            worker = await node.add_worker(run_forever)
-            for number in range(8):
-                await client.dispatch(f"user:{number}", b"x")
-            await client.notify("user:0", b"x")
-            node.schedule(Producer(), every=60.0)
-            async for _ in other.ticker("tick", every=0.05):
-                break
-            await other.add_worker(run_forever)
-            await client.drain(worker.id)
-            await wait_until(lambda: len(worker) == 0, what="the jobs have moved")
-            await client.stop_job("user:0")
-            await wait_until(lambda: len(other.workers[0]) == 8, what="the planned job runs")
-            assert {job.owner for job in await client.jobs()} == {other.workers[0].id}
-            with pytest.raises(pulsewire.PermissionDenied, match="SCAN"):
-                await hub.pools()
-            await client.shutdown()
-            assert await client.jobs() == ()
-
-
-class Handler:
-    """Counts what it runs; does what the type of a task says."""
-
-    def __init__(self) -> None:
-        self.runs: Counter[str] = Counter()
-
-    async def __call__(self, task: Task) -> None:
-        """Run a task."""
-        await task.write_result(b"42")
-        self.runs[task.type] += 1
-        if task.type == "fail" and not task.retried:
-            raise Retry(after=0.0)
-        if task.type == "give-up":
-            raise SkipRetry
-        if task.type == "long":
-            await anyio.sleep_forever()
-
-
-async def combine(group: str, tasks: list[Task]) -> NewTask:
-    """Make one task of a group."""
-    return NewTask(type=f"{len(tasks)} of {group}")
-
-
-async def use_tasks(url: str) -> None:
-    """Everything that clients, servers, schedulers and inspectors do."""
-    async with pulsewire.connect(url, namespace="shop") as hub:
-        client = hub.tasks
-        await client.enqueue("kept", b"x", unique=60.0, retention=60.0, task_id="kept")
-        await client.enqueue("later", b"x", process_in=0.5)
-        await client.enqueue("long", task_id="long")
-        new = [NewTask(type=name) for name in ("fail", "give-up", *["many"] * 200)]
-        assert not any(isinstance(one, Exception) for one in await client.enqueue_many(new))
-        for text in ("one", "two"):
-            await client.enqueue("line", text, group="ada", unique=60.0)
-        await run_tasks(hub)
-        for number in range(4):
-            await client.enqueue("idle", queue="low", process_in=60.0, task_id=f"{number}")
-        await inspect_tasks(client.inspector)
-
-
-async def run_tasks(hub: pulsewire.Hub) -> None:
-    """Run all that was enqueued, and something periodic."""
-    inspector, handler = hub.tasks.inspector, Handler()
-    scheduler = hub.scheduler(heartbeat_interval=0.2)
-    entry = scheduler.register("@every 1s", NewTask(type="tick"))
-    server = hub.task_server(
-        handler, aggregator=combine, group_max_size=2, forward_interval=0.1, janitor_interval=0.1
-    )
-
-    async def is_cancelled() -> bool:
-        await inspector.cancel("long")  # nobody hears it before the server has subscribed
-        return (await inspector.task("default", "long")).state is TaskState.RETRY
-
-    async def is_shown() -> bool:
-        return bool(await inspector.servers()) and bool(await inspector.scheduler_entries())
-
-    wanted = {"kept", "later", "fail", "give-up", "2 of ada", "tick"}
-    async with server, scheduler:
-        await wait_until(lambda: handler.runs["long"] > 0, what="the task to cancel runs")
-        await wait_until(is_cancelled, what="the server has heard that it shall cancel the task")
-        await wait_until(lambda: handler.runs.keys() >= wanted, what="all kinds of tasks have run")
-        await wait_until(lambda: handler.runs["many"] == 200, what="all tasks have run")
-        await wait_until(lambda: handler.runs["fail"] == 2, what="the failed one was tried again")
-        await wait_until(is_shown, what="the server and the periodic task are shown")
-        assert await inspector.enqueue_events(entry)
-
-
-async def inspect_tasks(inspector: Inspector) -> None:
-    """Look and intervene."""
-    info = await inspector.queue_info("default")
-    assert (info.completed, info.retry, info.archived, info.memory) == (1, 1, 1, None)
-    assert (await inspector.history("default", 2))[0].processed == info.processed
-    assert (await inspector.task("default", "kept")).result == b"42"
-    await inspector.pause("low")
-    await inspector.unpause("low")
-    await inspector.run_task("low", "0")
-    await inspector.archive_task("low", "1")
-    await inspector.delete_task("low", "2")
-    assert await inspector.archive_all("low", "scheduled") == 1
-    assert await inspector.run_all("low", "archived") == 2
-    assert len(await inspector.tasks("low", "pending")) == 3
-    with pytest.raises(pulsewire.PermissionDenied):
-        await inspector.redis_info()
-    for queue in await inspector.queues():
-        await inspector.remove_queue(queue, force=True)
-    assert await inspector.queues() == []
-
-
-USES = {"streams": use_streams, "maps": use_maps, "pools": use_pools, "tasks": use_tasks}
-CHANNELS: dict[str, list[str]] = {what: ["&shop:*"] for what in USES} | {"streams": []}
+Command = Callable[..., Any]
 
 
 @pytest.mark.parametrize("what", USES)
 async def test_rights_of_the_page_suffice_on_one_server(
     fresh_server: SingleServer, what: str
 ) -> None:
-    """A user limited to its prefix, without administration, INFO, KEYS or CONFIG."""
-    await limit_to([fresh_server], *CHANNELS[what], *recipe(what))
-    await USES[what](as_shop(fresh_server.url))
+    """A user limited to its prefix, without administration, INFO, KEYS or CONFIG.
+
+    That they suffice on Redis too, which has put some commands into other categories, shows test_encryption.py.
+    """
+    user = f"shop-{what}"
+    async with limited([fresh_server], user, rights_of(user)):
+        await USES[what](as_user(fresh_server.url, user))
 
 
 @pytest.mark.parametrize("what", USES)
@@ -245,20 +36,94 @@ async def test_rights_of_the_page_suffice_on_a_cluster(
     cluster_group: ClusterGroup, what: str
 ) -> None:
     """The same with slots."""
+    user = f"shop-{what}"
     # also replicas: what is a master is found out by asking any of them
-    nodes = cluster_group.servers
-    await limit_to(nodes, *CHANNELS[what], *recipe(what))
-    try:
-        await USES[what](as_shop(cluster_group.url))
-    finally:
-        for node in nodes:
-            await node.command("ACL", "DELUSER", "shop")
+    async with limited(cluster_group.servers, user, [*rights_of(user), *CLUSTER_RIGHTS]):
+        await USES[what](as_user(cluster_group.url, user))
+
+
+@pytest.mark.parametrize("what", USES)
+async def test_user_of_the_page_may_not_look_around(fresh_server: SingleServer, what: str) -> None:
+    """None of the rights is more than it says: what tells of others, or changes the server, is refused."""
+    user = f"shop-{what}"
+    forbidden: list[tuple[str, ...]] = [
+        *(("KEYS", "*"), ("INFO",), ("CONFIG", "GET", "maxmemory"), ("SCAN", "0")),
+        *(("FLUSHALL",), ("SCRIPT", "FLUSH"), ("ACL", "LIST"), ("DEBUG", "SLEEP", "0")),
+        *(("GET", "other:k"), ("PUBLISH", "other:c", "x"), ("MONITOR",), ("SHUTDOWN",)),
+    ]
+    async with limited([fresh_server], user, rights_of(user)):
+        for command in forbidden:
+            told = await fresh_server.command("ACL", "DRYRUN", user, *command)
+            assert b"permission" in told, command
+
+
+# --- the command line
+
+
+@pytest.fixture
+async def limited_url(topology: Topology) -> AsyncIterator[str]:
+    """Where the user of task queues connects to."""
+    extra = CLUSTER_RIGHTS if isinstance(topology, ClusterGroup) else []
+    user = "shop-tasks"
+    async with limited(topology.servers, user, [*rights_of(user), *extra]):
+        yield as_user(topology.url, user)
+
+
+@pytest.fixture
+def cli(limited_url: str) -> Command:
+    """Runs a command as that user."""
+
+    def run(*arguments: str, exit_code: int = 0) -> Any:
+        where = ("--url", limited_url, "--namespace", "shop")
+        result = CliRunner().invoke(app, [*arguments, *where])
+        assert result.exit_code == exit_code, result.output
+        return json.loads(result.stdout) if "--json" in arguments else result.output
+
+    return run
+
+
+@pytest.mark.parametrize("topology", ["standalone", "cluster"], indirect=True)
+def test_command_line_of_tasks_needs_no_more(cli: Command, topology: Topology) -> None:
+    """What asks and what changes; what the user may not know is left out."""
+    later = ("-q", "low", "--process-in", "1h")
+    for number in range(4):
+        cli("task", "enqueue", "work", "x", *later, "--id", f"{number}")
+    cli("task", "enqueue", "line", "x", "-q", "low", "-g", "ada", "--unique", "1h")
+    assert cli("queue", "ls", "--json")[0]["size"] == 5
+    assert cli("queue", "inspect", "low", "--json")[0]["memory"] is None
+    cli("queue", "history", "low")
+    cli("queue", "pause", "low")
+    cli("queue", "unpause", "low")
+    assert len(cli("task", "ls", "--json")) == 5
+    cli("task", "inspect", "0")
+    cli("task", "run", "0")
+    cli("task", "archive", "1")
+    cli("task", "delete", "2", "1")
+    assert cli("group", "ls", "--json")[0]["size"] == 1
+    assert cli("task", "archive", "--all", "-q", "low", "-s", "pending", "--json")["count"] == 1
+    told = cli("stats", "--json")
+    assert told["aggregate"]["size"] == 3
+    if isinstance(topology, ClusterGroup):
+        assert cli("queue", "ls", "--cluster", "--json")[0]["nodes"]
+    else:
+        assert told["redis"] == {}
+    cli("server", "ls", "--tasks")
+    cli("cron", "ls")
+    cli("queue", "rm", "low", "--force")
+    assert "ACL" in cli("stream", "ls", exit_code=1)
+
+
+# --- maps: channels, and who only reads
 
 
 async def test_map_without_its_channel_is_refused_as_a_whole(fresh_server: SingleServer) -> None:
     """Who may not listen cannot join; who may not publish has written nothing."""
-    await limit_to([fresh_server], *recipe("maps"), "resetchannels")
-    async with pulsewire.connect(as_shop(fresh_server.url), namespace="shop") as hub:
+    rules = [*rights_of("shop-maps"), "resetchannels"]
+    url = as_user(fresh_server.url, "shop-maps")
+    async with (
+        limited([fresh_server], "shop-maps", rules),
+        pulsewire.connect(url, namespace="shop") as hub,
+    ):
         flags = hub.map("flags")
         with pytest.raises(pulsewire.PermissionDenied, match="SUBSCRIBE"):
             await flags.__aenter__()
@@ -274,14 +139,13 @@ async def test_map_without_its_channel_is_refused_as_a_whole(fresh_server: Singl
 
 async def test_rights_to_read_maps_suffice_to_join_one(fresh_server: SingleServer) -> None:
     """The page's rules for programs that never write."""
-    text = re.search(r"only read maps, give it `([^`]*)`", PAGE.read_text(encoding="utf-8"))
-    assert text is not None
-    await fresh_server.command(
-        *("ACL", "SETUSER", "shop", "on", ">pw", "%R~shop:*", "&shop:*", *text[1].split())
-    )
     async with pulsewire.connect(fresh_server.url, namespace="shop") as hub:
         await hub.map("flags").set("beta", "on")
-    async with pulsewire.connect(as_shop(fresh_server.url), namespace="shop") as hub:
+    user = "shop-map-reader"
+    async with (
+        limited([fresh_server], user, rights_of(user)),
+        pulsewire.connect(as_user(fresh_server.url, user), namespace="shop") as hub,
+    ):
         async with hub.map("flags") as flags:
             assert flags["beta"] == "on"
             await wait_until(lambda: flags.stale_for < 0.2, what="the revision was compared")

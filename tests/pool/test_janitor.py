@@ -237,9 +237,9 @@ async def test_janitor_rests_while_the_flag_is_up(
         calls: list[Any] = []
         survey, assign = node._store.survey, node._store.assign
 
-        async def counted_survey(who: str, over_for: float) -> Any:
+        async def counted_survey(who: str) -> Any:
             surveys.append(who)
-            return await survey(who, over_for)
+            return await survey(who)
 
         async def counted_assign(*arguments: Any) -> Any:
             calls.append(arguments)

@@ -710,15 +710,6 @@ async def test_survey_names_the_dead_and_what_waits(pool: Pool) -> None:
     assert await pool.store.survey("N") == Survey("work", ["D", "W"], [])
 
 
-async def test_dead_are_those_whose_leases_have_been_over_for_so_long(pool: Pool) -> None:
-    await pool.running()
-    seconds, micros = await pool.send("TIME")
-    just_over = int(seconds) * 1000 + int(micros) // 1000 - 100
-    await pool.send("ZADD", pool.keys.leases, "XX", just_over, "W")
-    assert await pool.store.survey("N", 3600.0) == Survey("work", ["D"], [])
-    assert await pool.store.survey("N") == Survey("work", ["D", "W"], [])
-
-
 async def test_progress_is_noted_unless_it_is_only_looked_at(pool: Pool) -> None:
     epoch = await pool.running()
     assert await pool.store.progress("k", "W", epoch, "half") == "running"

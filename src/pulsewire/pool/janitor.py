@@ -14,9 +14,6 @@ from pulsewire.rmap.map import ReplicatedMap
 LONGEST_PERIOD = 1.0
 BATCH = 500
 AT_ONCE = 100
-FAILOVER_MARGIN = 2.0
-"""Seconds that leases must be over where the server may fail over: for about one, a master that is being replaced still
-takes renewals that its successor never gets, so that leases end earlier there than their owners believe."""
 
 
 def period(worker_ttl: float) -> float:
@@ -31,14 +28,12 @@ class Janitor:
         self._crew = crew
         self._workers = workers
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
-        may_fail_over = crew.store.link.info.topology != "standalone"
-        self._margin = FAILOVER_MARGIN if may_fail_over else 0.0
 
     async def clean_up_once(self) -> None:
         """Look whether there is anything to do, and do it if nobody else does."""
         while True:
             going_on()
-            survey = await self._crew.store.survey(self._crew.node, self._margin)
+            survey = await self._crew.store.survey(self._crew.node)
             if survey.outcome != "work":
                 return
             for worker in survey.dead:

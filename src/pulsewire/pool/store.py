@@ -327,15 +327,11 @@ class PoolStore:
 
     # --- cleaning up, ticking, ending
 
-    async def survey(self, node: str, over_for: float = 0.0) -> Survey:
-        """What is to be cleaned up: `idle`, `busy` (another node is at it) or `work`.
-
-        Those are dead whose leases have been over for so many seconds.
-        """
+    async def survey(self, node: str) -> Survey:
+        """What is to be cleaned up: `idle`, `busy` (another node is at it) or `work`."""
         keys = self.keys
         names = [keys.leases, keys.waiting, keys.janitor]
-        arguments = (node, _ms(JANITOR_TTL), MOST_DUE, _ms(over_for))
-        outcome, dead, due = await self._run(SURVEY, names, *arguments)
+        outcome, dead, due = await self._run(SURVEY, names, node, _ms(JANITOR_TTL), MOST_DUE)
         return Survey(_text(outcome), [_text(one) for one in dead], [one.decode() for one in due])
 
     async def tick(

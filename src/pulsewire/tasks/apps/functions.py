@@ -112,7 +112,7 @@ class TaskFunction(Generic[P, C, R]):
         return other
 
     def result(self, info: TaskInfo) -> R:
-        """What the function returned for a task that is kept (`retention`), as `Inspector.task_info` shows it.
+        """What the function returned for a task that is kept (`retention`), as `Inspector.task` shows it.
 
         Raises:
             WrongState: it has none, since it has not completed.

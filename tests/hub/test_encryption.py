@@ -153,7 +153,7 @@ async def test_certificates_are_read_anew_for_each_connection(
         await mutual_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     await show((right[0].read_bytes(), right[1].read_bytes()))
-    async with pulsewire.connect(url, wait_for_server=1.0) as hub:
+    async with pulsewire.connect(url, wait_for_server=3.0) as hub:
         await hub.ping()
         await show(wrong)
         with pytest.raises(pulsewire.ServerUnavailable, match="(?i)unknown.ca|clos|reset|lost"):

@@ -315,6 +315,26 @@ async def test_calls_go_on_after_a_failover(cluster_group: ClusterGroup, namespa
         assert len(link.masters()) == 3
 
 
+async def test_link_with_little_patience_finds_the_new_owner(
+    cluster_group: ClusterGroup, namespace: str
+) -> None:
+    """That of a lease thread gives up sooner than an owner is waited for; the dead one does not come back."""
+    key = f"{namespace}:lease"
+    async with opened_link(cluster_group.url, wait_for_server=0.2, silence=0.3) as link:
+        await link.call(key, "SET", key, "1", "EX", 60)
+        old = await cluster_group.kill_master_of(key)
+        await cluster_group.wait_new_owner(key_slot(key), old)
+
+        async def is_served() -> bool:
+            try:
+                await link.call(key, "GET", key, repeatable=True)
+            except ServerUnavailable:
+                return False
+            return True
+
+        await wait_until(is_served, what="the new owner is asked")
+
+
 async def test_other_slots_do_not_notice_a_dead_master(
     cluster_group: ClusterGroup, namespace: str
 ) -> None:

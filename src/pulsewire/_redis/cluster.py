@@ -119,6 +119,8 @@ class ClusterLink(Link):
                     if owner is not None
                     else f"no node serves slot {key_slot(key)}"
                 )
+                if not self._is_closed:  # who asks again, having little patience, must not ask the old owner for ever
+                    self.tasks.start_soon(self._learn_quietly)
                 raise ServerUnavailable(self.shown, within, trouble)
             await self._learn()
             await anyio.sleep(min(backoff.next_pause(), max(deadline - clock.monotonic(), 0.0)))

@@ -119,7 +119,8 @@ class ClusterLink(Link):
                     if owner is not None
                     else f"no node serves slot {key_slot(key)}"
                 )
-                if not self._is_closed:  # who asks again, having little patience, must not ask the old owner for ever
+                # who has little patience and asks again must not ask the old owner for ever
+                if not self._is_closed:
                     self.tasks.start_soon(self._learn_quietly)
                 raise ServerUnavailable(self.shown, within, trouble)
             await self._learn()

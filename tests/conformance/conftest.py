@@ -17,6 +17,7 @@ import pytest
 import pulsewire
 from pulsewire.testing import ClusterGroup, SingleServer
 from tests.conformance.asynq_programs import Programs
+from tests.conformance.pulse_programs import GoPulse, running
 from tests.conftest import SharedTopologies
 
 SOURCES = Path(__file__).with_name("go")
@@ -96,6 +97,23 @@ def asynq_cli() -> Path:
     version = subprocess.run([named, "version"], capture_output=True, text=True, check=False)
     assert version.stdout.startswith("asynq version"), f"{named} is no command line of asynq"
     return Path(named)
+
+
+@pytest.fixture
+async def go(
+    go_binary: Callable[[str], Path], asynq_redis: SingleServer, tmp_path: Path
+) -> AsyncIterator[GoPulse]:
+    """Go Pulse on a server that holds nothing else."""
+    async with running(go_binary("pulse"), asynq_redis.url, tmp_path) as go:
+        yield go
+    await asynq_redis.command("FLUSHALL")
+
+
+@pytest.fixture
+async def hub(go: GoPulse, asynq_redis: SingleServer) -> AsyncIterator[pulsewire.Hub]:
+    """A hub beside it, without a namespace."""
+    async with pulsewire.connect(asynq_redis.url) as hub:
+        yield hub
 
 
 @pytest.fixture

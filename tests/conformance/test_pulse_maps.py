@@ -12,9 +12,8 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -33,7 +32,6 @@ from tests.conformance.pulse_programs import (
     Operation,
     connections_of_go,
     kill_connections,
-    running,
 )
 from tests.rmap.witness import Witness, next_changes, set_message
 
@@ -58,23 +56,6 @@ OUR_NAMES = "pulsewire:"
 TRIES_OF_GO = 4
 """How often its client sends a command at most."""
 OURS_ALONE = "pulsewire:{map:flags:content}:writer:*"
-
-
-@pytest.fixture
-async def go(
-    go_binary: Callable[[str], Path], asynq_redis: SingleServer, tmp_path: Path
-) -> AsyncIterator[GoPulse]:
-    """Go Pulse on a server that holds nothing else."""
-    async with running(go_binary("pulse"), asynq_redis.url, tmp_path) as go:
-        yield go
-    await asynq_redis.command("FLUSHALL")
-
-
-@pytest.fixture
-async def hub(go: GoPulse, asynq_redis: SingleServer) -> AsyncIterator[pulsewire.Hub]:
-    """A hub beside it."""
-    async with pulsewire.connect(asynq_redis.url) as hub:
-        yield hub
 
 
 @pytest.fixture

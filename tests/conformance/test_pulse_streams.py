@@ -7,7 +7,7 @@ and we differ is listed in `docs/pulse-vs-go.md`, with the tests that show it.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -55,23 +55,6 @@ CASES: Mapping[str, NewEvent] = {
     "a topic": NewEvent("user.created", b"p", topic="signup"),
     "any text": NewEvent("usuario creado: ☃\n", b"p", topic="\t*[?] ñ=\0"),
 }
-
-
-@pytest.fixture
-async def go(
-    go_binary: Callable[[str], Path], asynq_redis: SingleServer, tmp_path: Path
-) -> AsyncIterator[GoPulse]:
-    """Go Pulse on a server that holds nothing else."""
-    async with running(go_binary("pulse"), asynq_redis.url, tmp_path) as go:
-        yield go
-    await asynq_redis.command("FLUSHALL")
-
-
-@pytest.fixture
-async def hub(go: GoPulse, asynq_redis: SingleServer) -> AsyncIterator[pulsewire.Hub]:
-    """A hub beside it."""
-    async with pulsewire.connect(asynq_redis.url) as hub:
-        yield hub
 
 
 def some_events(count: int, seed: int = 1) -> list[NewEvent]:

@@ -221,7 +221,8 @@ async def test_consumers_are_restarted(
     """One after the other ends in order, and another one comes: nothing is lost, nothing is handled twice."""
     endings = list[float]()
     async with crew(fresh_server, tmp_path) as workers:
-        publisher = await workers.start("publish", pause=0.02)
+        # fewer events than one consumer can handle: while the other one starts it is alone
+        publisher = await workers.start("publish", pause=0.1)
         staff = [await workers.start("consume", work=0.05) for _ in range(2)]
         for _ in range(tries):
             oldest = staff.pop(0)

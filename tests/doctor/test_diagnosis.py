@@ -96,7 +96,52 @@ CASES: dict[str, tuple[ServerFacts, str, Level, str]] = {
     "far off": (replace(WELL, clock_offset=(600.0, 0.1)), "clock", Level.RED, "ahead"),
     "perhaps off": (replace(WELL, clock_offset=(2.0, 1.5)), "clock", Level.OK, "1.500"),
     "version": (WELL, "server", Level.OK, "redis 7.2.4, standalone"),
+    # where one level ends and the next begins
+    "not yet nearly full": (
+        replace(WELL, maxmemory=1000, used_memory=899),
+        *("memory", Level.OK, ""),
+    ),
+    "nearly full": (replace(WELL, maxmemory=1000, used_memory=900), *("memory", Level.RED, "")),
+    "just enough replicas": (replace(WELL, min_replicas=2), "replicas", Level.OK, "need 2"),
+    "not yet many clients": (replace(WELL, clients=7_999), "clients", Level.OK, ""),
+    "not yet many scripts": (replace(WELL, scripts=5_000), "scripts", Level.OK, ""),
+    "just many scripts": (replace(WELL, scripts=5_001), "scripts", Level.WARN, ""),
+    "not yet late": (replace(WELL, clock_offset=(-1.5, 0.5)), "clock", Level.OK, "behind"),
+    "just late": (replace(WELL, clock_offset=(-1.75, 0.5)), "clock", Level.WARN, "behind"),
+    "not yet far off": (replace(WELL, clock_offset=(60.5, 0.5)), "clock", Level.WARN, "ahead"),
+    "just far off": (replace(WELL, clock_offset=(60.75, 0.5)), "clock", Level.RED, "ahead"),
+    "neither": (replace(WELL, clock_offset=(0.0, 0.0)), "clock", Level.OK, "0.000 s ahead of"),
+    "nothing is saved, nor synced": (
+        replace(WELL, appends=False, fsync="no"),
+        "persistence",
+        Level.RED,
+        "loses all",
+    ),
+    "used memory unknown": (replace(WELL, used_memory=None), "memory", Level.UNKNOWN, ""),
+    "limit unknown": (replace(WELL, maxmemory=None), "memory", Level.UNKNOWN, ""),
 }
+SAID: dict[str, tuple[ServerFacts, str]] = {
+    # facts -> the whole of what is said
+    "server": (WELL, "redis 7.2.4, standalone"),
+    "persistence": (WELL, "append-only file, synced everysec: a crash loses at most about 1 s"),
+    "memory": (replace(WELL, maxmemory=2048 * GIB), "512.0 MiB of 2,097,152.0 MiB in use"),
+    "replicas": (WELL, "2 connected, writes need 1"),
+    "clients": (WELL, "50 of at most 10000 connected"),
+    "scripts": (WELL, "100 are kept, 0.1 MiB"),
+    "clock": (WELL, "0.010 s ahead of this machine's, give or take 0.001 s"),
+}
+
+
+@pytest.mark.parametrize("check", SAID)
+def test_finding_says_what_was_found_and_where(check: str) -> None:
+    server, said = SAID[check]
+    assert findings(server)[check] == Finding(Level.OK, check, "redis://a:6379", said)
+
+
+def test_finding_leaves_out_what_is_not_known() -> None:
+    found = findings(replace(WELL, script_memory=None, fsync=None))
+    assert found["scripts"].what == "100 are kept"
+    assert found["persistence"].what == "append-only file: on"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -113,7 +158,10 @@ def test_what_nobody_may_ask_is_unknown() -> None:
     found = findings(NOTHING)
     assert {finding.level for finding in found.values()} == {Level.UNKNOWN}
     assert len(found) == 8
-    assert all("Allow" in finding.do for finding in found.values())
+    assert {check: finding.do for check, finding in found.items()} == {
+        check: f"Allow {'TIME' if check == 'clock' else 'INFO'} to see it." for check in found
+    }
+    assert {finding.where for finding in found.values()} == {"redis://a:6379"}
 
 
 def test_a_master_behind_sentinels_needs_replicas() -> None:
@@ -134,13 +182,27 @@ def test_a_master_behind_sentinels_needs_replicas() -> None:
         (replace(CLUSTER, state="fail"), [Level.RED], "'fail'"),
         (replace(CLUSTER, bare=("a:1",)), [Level.OK, Level.WARN], "without a replica: a:1"),
         (replace(CLUSTER, needs_all=True), [Level.OK, Level.WARN], "stops all others"),
+        (replace(CLUSTER, needs_all=True, state="fail"), [Level.RED], "'fail'"),
+        (replace(CLUSTER, reachable=None), [Level.OK], "serve all 16384 slots"),
+        (replace(CLUSTER, assigned=16_000, reachable=None), [Level.RED], "384 of 16384"),
+        (
+            replace(CLUSTER, assigned=16_000, needs_all=False),
+            [Level.RED],
+            "nobody: what lies there",
+        ),
+        (replace(CLUSTER, bare=("a:1", "b:2")), [Level.OK, Level.WARN], "a:1, b:2; when"),
         (ClusterFacts(masters=3), [Level.UNKNOWN], "CLUSTER INFO"),
+        (replace(CLUSTER, state=None), [Level.UNKNOWN], "CLUSTER INFO"),
+        (replace(CLUSTER, assigned=None), [Level.UNKNOWN], "CLUSTER INFO"),
     ],
 )
 def test_clusters(cluster: ClusterFacts, levels: list[Level], words: str) -> None:
     facts = Facts(url="redis+cluster://a", topology="cluster", servers=(), cluster=cluster)
     found = diagnose_servers(facts)
     assert [finding.level for finding in found] == levels
+    assert {(finding.check, finding.where) for finding in found} == {
+        ("cluster", "redis+cluster://a"),
+    }
     assert any(words in finding.what + finding.do for finding in found)
 
 
@@ -149,6 +211,7 @@ def test_clusters(cluster: ClusterFacts, levels: list[Level], words: str) -> Non
     [
         ((ABLE, ABLE, ABLE), Level.OK, "3 of 3 answer"),
         ((ABLE,), Level.WARN, "fewer than three"),
+        ((ABLE, ABLE), Level.WARN, "2 of 2 answer, and could decide on a failover; with fewer"),
         (
             (ABLE, ABLE, replace(ABLE, address="s3", can_fail_over=None)),
             Level.WARN,
@@ -160,12 +223,22 @@ def test_clusters(cluster: ClusterFacts, levels: list[Level], words: str) -> Non
             "NOQUORUM",
         ),
         ((replace(ABLE, can_fail_over=None, text="refused"),), Level.UNKNOWN, "refused"),
+        (
+            tuple(replace(ABLE, address=one, can_fail_over=None, text="no") for one in "ab"),
+            Level.UNKNOWN,
+            "none of them answers: a: no; b: no",
+        ),
+        (
+            (*(replace(ABLE, address=one, can_fail_over=None) for one in "ab"), ABLE),
+            Level.WARN,
+            "1 of 3 answer, and could decide on a failover; silent: a, b",
+        ),
     ],
 )
 def test_sentinels(sentinels: tuple[SentinelFacts, ...], level: Level, words: str) -> None:
     facts = Facts(url="redis+sentinel://a", topology="sentinel", servers=(), sentinels=sentinels)
     (found,) = diagnose_servers(facts)
-    assert found.level is level
+    assert (found.level, found.check, found.where) == (level, "sentinels", "")
     assert words in found.what
 
 
@@ -213,4 +286,16 @@ def test_the_worst_comes_first() -> None:
     assert diagnosis.findings == (red, warn, unknown, mended, ok)
     assert not diagnosis.is_well
     assert diagnosis.mended == 2
-    assert diagnosis.as_data()["findings"][0]["level"] == "red"
+    data = diagnosis.as_data()
+    assert (data["is_well"], data["mended"], len(data["findings"])) == (False, 2, 5)
+    assert data["findings"][0] == {
+        "level": "red",
+        "check": "a",
+        "where": "",
+        "what": "",
+        "do": "",
+        "count": 0,
+        "examples": (),
+        "mended": 0,
+    }
+    assert Diagnosis((warn, unknown)).is_well

@@ -8,7 +8,13 @@ from dataclasses import replace
 import pytest
 
 from pulsewire import InvalidOption
-from pulsewire._core.health import DEFAULT_LIMITS, HealthLimits, examine
+from pulsewire._core.health import (
+    DEFAULT_LIMITS,
+    HealthCheck,
+    HealthLimits,
+    HealthProblem,
+    examine,
+)
 from pulsewire._core.vitals import AgeSign, EndingSign, LoopSign, PlacesSign, Sign, WaySign
 
 LOOP = LoopSign("streams", "sink a", "claim", 30.0, None, 0.0, 0, "", is_dead=False)
@@ -48,6 +54,9 @@ VERDICTS: dict[str, tuple[list[Sign], bool, bool, str]] = {
     "not connected": ([AWAY], True, False, "not connected: refused"),
     "silent": ([replace(AWAY, silent_for=9.9)], True, False, "not connected"),
     "silent for long": ([replace(AWAY, silent_for=10.1)], False, False, "answers nothing"),
+    "as quick as ever": ([replace(WAY, round_trip=0.19)], True, True, ""),
+    "slow": ([replace(WAY, round_trip=0.21)], True, True, "slow to answer (0.2 s)"),
+    "slow, and then away": ([replace(AWAY, round_trip=9.0)], True, False, "not connected"),
     "fresh": ([WAY, AGE], True, True, ""),
     "getting old": ([WAY, replace(AGE, seconds=20.1)], True, False, "after 30 s"),
     "too old": ([WAY, replace(AGE, seconds=30.1)], True, False, "not renewed within 30 s"),
@@ -63,10 +72,102 @@ def test_verdict(case: str) -> None:
     signs, is_live, is_ready, words = VERDICTS[case]
     health = examine(signs, 0.1)
     assert (health.is_live, health.is_ready) == (is_live, is_ready), health
-    assert bool(health.problems) is bool(words)
+    assert health.is_degraded is bool(health.problems) is bool(words)
     if words:
         assert words in str(health.problems[0])
     assert len(health.checks) == len(signs) + 1
+
+
+CHECKS: dict[str, tuple[list[Sign], HealthCheck]] = {
+    # facts -> what is said of the first of them
+    "waiting": ([LOOP], HealthCheck("streams", "sink a: claim", "waiting", 0.0)),
+    "working": (
+        [replace(LOOP, in_pass_for=30.0), WAY],
+        HealthCheck("streams", "sink a: claim", "working", 30.0),
+    ),
+    "just within": (
+        [replace(LOOP, in_pass_for=99.0), replace(WAY, seconds=30.0)],
+        HealthCheck("streams", "sink a: claim", "working", 99.0),
+    ),
+    "stuck": (
+        [replace(LOOP, in_pass_for=99.0), replace(WAY, seconds=50.0)],
+        HealthCheck("streams", "sink a: claim", "stuck", 50.0),
+    ),
+    "no server is known": (
+        [replace(LOOP, in_pass_for=99.0)],
+        HealthCheck("streams", "sink a: claim", "working", 99.0),
+    ),
+    "nobody's": ([replace(LOOP, owner="")], HealthCheck("streams", "claim", "waiting", 0.0)),
+    "died": (
+        [replace(LOOP, is_dead=True, reason="x", in_pass_for=5.0)],
+        HealthCheck("streams", "sink a: claim", "dead", 0.0),
+    ),
+    "fails": (
+        [replace(LOOP, failing_for=10.0, failures=3)],
+        HealthCheck("streams", "sink a: claim", "failing", 10.0),
+    ),
+    "connected": ([WAY], HealthCheck("redis", "redis://a", "connected", 1000.0)),
+    "not connected": (
+        [replace(AWAY, silent_for=10.0)],
+        HealthCheck("redis", "redis://a", "not connected", 3.0),
+    ),
+    "silent": (
+        [replace(AWAY, silent_for=10.5)],
+        HealthCheck("redis", "redis://a", "silent", 10.5),
+    ),
+    "slow": ([replace(WAY, round_trip=0.5)], HealthCheck("redis", "redis://a", "slow", 0.5)),
+    "fresh": (
+        [replace(AGE, seconds=20.0)],
+        HealthCheck("tasks", "server of q: leases", "fresh", 20.0),
+    ),
+    "old": (
+        [replace(AGE, seconds=30.0)],
+        HealthCheck("tasks", "server of q: leases", "old", 30.0),
+    ),
+    "nobody's leases": ([replace(AGE, owner="")], HealthCheck("tasks", "leases", "fresh", 1.0)),
+    "ending": ([ENDING], HealthCheck("tasks", "server of q", "ending", 0.0)),
+    "all handlers end": ([PLACES], HealthCheck("tasks", "server of q", "all places usable", 0.0)),
+    "some do not end": (
+        [replace(PLACES, lost=9)],
+        HealthCheck("tasks", "server of q", "9 of 10 places lost", 0.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHECKS)
+def test_check_says_of_whom_what_and_since_when(case: str) -> None:
+    """And a problem is of the same one, for as long."""
+    signs, expected = CHECKS[case]
+    health = examine(signs, 0.0)
+    lag, check, *_ = health.checks
+    assert lag == HealthCheck("process", "event loop", "in time", 0.0)
+    assert check == expected
+    for problem in health.problems:
+        assert (problem.block, problem.name) == (check.block, check.name)
+        assert problem.seconds == check.seconds
+
+
+def test_problem_of_a_lease_says_what_it_is_worth() -> None:
+    """Until the last moment it is worth something."""
+    (old,) = examine([replace(AGE, seconds=30.0)], 0.0).problems
+    (lapsed,) = examine([replace(AGE, seconds=30.5)], 0.0).problems
+    assert "worth nothing after" in old.what
+    assert "worth nothing by now" in lapsed.what
+
+
+def test_problem_is_one_line_for_people() -> None:
+    (problem,) = examine([AWAY], 0.0).problems
+    assert str(problem) == "redis: redis://a is not connected: refused (3.0 s)"
+    (blocked,) = examine([], 7.25).problems
+    assert (blocked.block, blocked.name, blocked.seconds) == ("process", "event loop", 7.25)
+    assert examine([], 7.25).checks == (HealthCheck("process", "event loop", "late", 7.25),)
+    assert not HealthProblem("redis", "a", "is slow", 1.0).makes_unready
+    assert not HealthProblem("redis", "a", "is slow", 1.0).makes_dead
+
+
+def test_slow_is_what_is_beyond_the_limit() -> None:
+    assert not examine([replace(WAY, round_trip=0.1)], 0.0).is_degraded
+    assert HealthLimits() == HealthLimits(loop_lag=5.0, silence=10.0, failing=10.0, slow=0.1)
 
 
 @pytest.mark.parametrize(("lag", "is_live"), [(0.0, True), (5.0, True), (5.1, False)])
@@ -81,13 +182,21 @@ def test_limits_are_yours() -> None:
     assert not examine([], 1.1, limits).is_live
     assert not examine([replace(AWAY, silent_for=2.1)], 0.0, limits).is_live
     assert not examine([WAY, replace(LOOP, failing_for=3.1, failures=1)], 0.0, limits).is_ready
+    assert not examine([replace(WAY, round_trip=3.9)], 0.0, HealthLimits(slow=4.0)).is_degraded
     assert HealthLimits() == DEFAULT_LIMITS
 
 
-@pytest.mark.parametrize("name", ["loop_lag", "silence", "failing"])
+@pytest.mark.parametrize("name", ["loop_lag", "silence", "failing", "slow"])
 def test_limits_check_themselves(name: str) -> None:
     with pytest.raises(InvalidOption, match=name):
         HealthLimits(**{name: -1.0})
+
+
+def test_lag_of_the_loop_is_not_held_against_the_server() -> None:
+    """An answer that came in time is taken late by a loop that was busy."""
+    way = replace(WAY, round_trip=1.0)
+    assert examine([way], 0.85).is_degraded
+    assert not examine([way], 0.95).is_degraded
 
 
 def test_what_a_restart_mends_comes_first() -> None:

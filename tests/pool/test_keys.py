@@ -101,8 +101,9 @@ def test_no_worker_is_called_as_the_entry_of_the_shutdown() -> None:
 )
 def test_illegal_names_are_refused(name: Any) -> None:
     """Braces too: the name is the hash tag."""
-    with pytest.raises(InvalidName):
+    with pytest.raises(InvalidName) as caught:
         PoolKeys(Namespace(), name)
+    assert caught.value.what == "pool"
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 512, "line\nbreak\n", "ü", "a:b", "a=b"])

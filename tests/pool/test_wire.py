@@ -15,6 +15,8 @@ from pulsewire import DecodeError
 from pulsewire.pool import JobInfo, JobState, WorkerInfo
 from pulsewire.pool.wire import (
     JOB_FIELDS,
+    SHUTDOWN_ENTRY,
+    VERSION,
     Order,
     Reply,
     decode_job,
@@ -121,6 +123,10 @@ def test_any_entry_is_a_worker_or_refused(value: str) -> None:
         assert decode_worker("w", value).weight > 0
 
 
+def test_protocol_s_version_and_the_sign_of_the_shutdown_are_what_older_nodes_know() -> None:
+    assert (VERSION, SHUTDOWN_ENTRY) == (1, "!shutdown")
+
+
 # --- orders
 
 
@@ -182,6 +188,14 @@ def test_reply_keeps_words_that_are_no_utf8() -> None:
     assert decode_reply(fields_of(request="R", outcome="failed", text=b"a\xff")).text == "a\ufffd"
 
 
+def test_reply_needs_the_request_and_its_outcome() -> None:
+    said = fields_of(request="R", outcome="started", text="ü")
+    for missing in (0, 2):
+        with pytest.raises(DecodeError) as caught:
+            decode_reply(said[:missing] + said[missing + 2 :])
+        assert caught.value.what == "reply"
+
+
 @given(any_fields)
 def test_any_entry_is_a_reply_or_refused(fields: Fields) -> None:
     with suppress(DecodeError):
@@ -218,6 +232,21 @@ def test_job_that_waits_has_no_owner() -> None:
 @pytest.mark.parametrize("state", [None, b"", b"resting", b"\xff"])
 def test_nothing_or_an_unknown_state_is_no_job(state: bytes | None) -> None:
     assert decode_job("k", [state, *[None] * 7], None) is None
+
+
+def test_job_has_no_progress_no_error_and_no_payload_until_there_is_one() -> None:
+    moment = datetime(2023, 11, 14, tzinfo=UTC)
+    info = JobInfo("k", JobState.WAITING, "", 0, moment, moment, 0)
+    assert (info.progress, info.error, info.payload) == ("", "", None)
+
+
+def test_number_that_is_too_long_for_one_is_none() -> None:
+    """Of 18 digits each is one of 64 bits."""
+    values = [b"running", b"W", b"9" * 18, b"0", b"9" * 18, b"9" * 19, None, None]
+    job = decode_job("k", values, None)
+    assert job is not None
+    assert (job.token, job.starts) == (10**18 - 1, 0)
+    assert job.since == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 numbers = st.sampled_from([b"", b"-1", b"1.5", b"x", b"\xff", "²".encode(), b"9" * 15, b"9" * 30])

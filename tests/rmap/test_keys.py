@@ -87,8 +87,9 @@ def test_pattern_finds_contents_alone() -> None:
     ],
 )
 def test_illegal_names_are_refused(name: Any) -> None:
-    with pytest.raises(InvalidName):
+    with pytest.raises(InvalidName) as caught:
         MapKeys(Namespace(), name)
+    assert caught.value.what == "map"
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 512, "line\nbreak\n", "ü", "a:b", "a=b", "{a}"])

@@ -382,3 +382,44 @@ def test_same_unreadable_value_in_a_snapshot_is_no_change() -> None:
     replica.lose_touch()
     again = Unreadable(b"?", DecodeError("text", "another error"))
     assert replica.take_snapshot({"a": again}, 8, "set") == Outcome([])
+
+
+# --- what was heard while a snapshot was on its way
+
+
+def test_notice_that_showed_the_gap_follows_the_snapshot() -> None:
+    """It must not be lost with the one before it."""
+    replica = synced(5, a="1")
+    assert replica.take_update(put("b", "2", 7)).resync == GAP
+    outcome = replica.take_snapshot({"a": "1"}, 6, "del")
+    assert (kinds(outcome), outcome.resync) == ([("set", "b")], "")
+    assert (replica.content, replica.revision) == ({"a": "1", "b": "2"}, 7)
+
+
+def test_notice_that_the_snapshot_contains_is_no_gap() -> None:
+    replica = synced(5)
+    replica.lose_touch()
+    replica.take_update(put("a", "1", 7))
+    outcome = replica.take_snapshot({"a": "1"}, 7, "set")
+    assert (kinds(outcome), outcome.resync) == ([("set", "a")], "")
+    assert replica.is_synced
+
+
+def test_clearing_that_was_known_already_is_not_told_again() -> None:
+    replica = synced(4, a="1")
+    replica.take_update(cleared(5))
+    assert replica.take_update(cleared(5)).resync == KNOWN_ALREADY
+    assert replica.take_snapshot({}, 5, "reset") == Outcome([])
+
+
+def test_clearing_from_before_a_step_back_is_not_taken_for_a_later_one() -> None:
+    """The server counts the same revisions anew; what it does in them is something else."""
+    replica = synced(5, a="1")
+    replica.lose_touch()
+    replica.take_update(cleared(6))
+    replica.take_snapshot({"a": "1"}, 6, "set")
+    replica.lose_touch()
+    assert replica.take_snapshot({"a": "1"}, 3, "set").stepped_back_from == 6
+    replica.lose_touch()
+    outcome = replica.take_snapshot({"a": "1", "b": "2"}, 9, "set")
+    assert kinds(outcome) == [("set", "b")]

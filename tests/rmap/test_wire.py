@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from pulsewire import DecodeError, InvalidName
 from pulsewire.rmap.wire import (
+    CLEARING,
+    MapInfo,
     Notice,
     Removed,
     Snapshot,
@@ -114,7 +116,18 @@ def test_malformed_notice_is_refused(message: bytes) -> None:
     """With a DecodeError and nothing else, since whoever hears it could not go on after anything else."""
     with pytest.raises(DecodeError) as caught:
         decode_notice(message)
+    assert caught.value.what == "notice"
     assert len(caught.value.reason) < 200
+
+
+@pytest.mark.parametrize("message", [b"set", b"reset", b"\xff"])
+def test_message_without_a_colon_is_told_from_one_that_ends_early(message: bytes) -> None:
+    with pytest.raises(DecodeError, match="no colon"):
+        decode_notice(message)
+
+
+def test_two_kinds_of_notices_empty_a_map() -> None:
+    assert [decode_notice(verb.encode() + b":7").kind for verb in CLEARING] == ["reset", "destroy"]
 
 
 @given(st.binary() | st.binary().map(b"set:".__add__) | st.binary().map(b"del:".__add__))
@@ -151,8 +164,14 @@ def test_unreadable_revision_counts_as_0(stored: bytes | None) -> None:
     assert decode_revision(stored) == 0
 
 
-def test_revision_is_decimal() -> None:
+def test_revision_is_decimal_and_has_up_to_twenty_digits() -> None:
     assert decode_revision(b"184") == 184
+    assert decode_revision(b"18446744073709551615") == BEYOND - 1
+    assert decode_revision(b"1" + b"0" * 20) == 0
+
+
+def test_kind_that_is_no_text_is_shown_as_replaced() -> None:
+    assert decode_snapshot({b"=kind": b"\xff"}).kind == "\ufffd"
 
 
 # --- keys, spec/pulse.md 1.5
@@ -246,3 +265,26 @@ def test_results_are_true_when_something_was_done(was_done: bool) -> None:
     assert bool(TestAndSet("", existed=True, updated=was_done)) is was_done
     assert bool(TestAndDelete("", existed=True, deleted=was_done)) is was_done
     assert bool(Removed([], removed=was_done)) is was_done
+
+
+def test_nothing_removed_is_nothing_left() -> None:
+    assert Removed() == Removed([], removed=False)
+
+
+def test_map_that_does_not_exist_has_nothing() -> None:
+    info = MapInfo("flags", "map:flags:content", exists=False)
+    assert (info.entries, info.revision, info.last_change, info.replicas) == (0, 0, "", 0)
+    assert (info.ttl, info.memory_bytes, info.is_destroyed) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("entries", "last_change", "is_destroyed"),
+    [(0, "destroy", True), (1, "set", False), (0, "reset", False), (0, "del", False)],
+)
+def test_tombstone_is_a_map_whose_last_change_was_its_end(
+    entries: int, last_change: str, is_destroyed: bool
+) -> None:
+    info = MapInfo("flags", "key", exists=True, entries=entries, last_change=last_change)
+    assert info.is_destroyed is is_destroyed
+    assert not MapInfo("flags", "key", exists=False, last_change="destroy").is_destroyed
+    assert not MapInfo("flags", "key", exists=True, entries=1, last_change="destroy").is_destroyed

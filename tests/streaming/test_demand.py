@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulsewire.streaming.demand import HORIZON, Demand
+from pulsewire.streaming.demand import HORIZON, WINDOW, Demand
 from pulsewire.streaming.inbox import Inbox
 from tests.streaming.virtual_time import run_in_virtual_time
 
@@ -93,6 +93,30 @@ def test_fast_handler_reaches_a_full_batch() -> None:
         demand.take(now)
         assert now < 3.0
     assert demand.ahead == 1000
+
+
+def follow(demand: Demand, count: int, began: float, ended: float) -> int:
+    """So many takes in a window, all but the last at its beginning; what is held ahead then."""
+    for _ in range(count - 1):
+        demand.take(began)
+    demand.take(ended)
+    return demand.ahead
+
+
+def test_rate_is_the_mean_of_the_newest_window_and_those_before() -> None:
+    """399 a second after nothing are 199.5, of which a tenth is held ahead; after a stall there was nothing again."""
+    demand = Demand(1000, even=True)
+    assert follow(demand, 399, 0.0, 1.0) == 19
+    assert follow(demand, 400, 1.0, 2.0) == 29  # 299.75 a second
+    demand.stall()
+    assert follow(demand, 399, 7.0, 8.0) == 19
+
+
+def test_window_that_is_just_long_enough_counts() -> None:
+    demand = Demand(1000, even=True)
+    assert follow(demand, 50, 0.0, WINDOW - 0.001) == 0
+    demand.stall()
+    assert follow(demand, 50, 0.0, WINDOW) > 0
 
 
 @given(st.integers(1, 2000), st.floats(0.001, 5.0))

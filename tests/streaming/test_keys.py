@@ -78,16 +78,23 @@ def test_names_with_a_hash_tag_keep_their_slot(name: str) -> None:
     ],
 )
 def test_illegal_names_are_refused(name: Any) -> None:
-    with pytest.raises(InvalidName):
+    with pytest.raises(InvalidName) as caught:
         StreamKeys(Namespace(), name)
+    assert caught.value.what == "stream"
     if name is not None:
-        with pytest.raises(InvalidName):
+        with pytest.raises(InvalidName) as caught:
             StreamKeys(Namespace(), "fine", name)
+        assert caught.value.what == "key"
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 512, "line\nbreak\n", "ü", "a:b", "{a}"])
 def test_legal_names_are_those_of_go(name: str) -> None:
     assert StreamKeys(Namespace(), name).main == f"pulse:stream:{name}"
+
+
+def test_pattern_finds_the_main_keys_of_all_streams() -> None:
+    assert StreamKeys.pattern(Namespace()) == "pulse:stream:*"
+    assert StreamKeys.pattern(Namespace("shop")) == "shop:pulse:stream:*"
 
 
 @given(names)

@@ -12,8 +12,8 @@ from pulsewire.streaming.ordering import KeyedOrder
 
 def test_second_of_a_key_waits_for_the_first() -> None:
     order: KeyedOrder[str] = KeyedOrder()
-    assert order.offer("a", "a1")
-    assert not order.offer("a", "a2")
+    assert order.offer("a", "a1") is True
+    assert order.offer("a", "a2") is False
     assert order.offer("b", "b1")
     assert order.parked == 1
     assert order.done("a") == "a2"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pulsewire import InvalidOption
-from pulsewire.streaming.positions import Start, order_of, position_of
+from pulsewire.streaming.positions import Start, age_of, id_of, order_of, position_of
 from pulsewire.streaming.wire import Event
 
 LAST = 2**64 - 1
@@ -53,6 +55,31 @@ def test_everything_else_is_refused_and_named(start: Start) -> None:
         position_of(start, "begin")
     assert caught.value.option == "begin"
     assert caught.value.value == start
+
+
+def test_start_is_what_is_named_unless_it_is_called_otherwise() -> None:
+    with pytest.raises(InvalidOption) as caught:
+        position_of("yesterday")
+    assert caught.value.option == "start"
+
+
+def test_id_of_an_event_comes_back_as_the_server_writes_it() -> None:
+    assert id_of("1700000000000-3", "after") == "1700000000000-3"
+    assert id_of("007", "after") == "7-0"
+
+
+@pytest.mark.parametrize("other", ["newest", "oldest", "", "$", datetime.now(UTC), None, 7])
+def test_where_an_id_is_needed_no_other_start_will_do(other: Any) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        id_of(other, "after")
+    assert (caught.value.option, caught.value.value) == ("after", other)
+
+
+def test_age_counts_from_the_milliseconds_of_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sequence is no time."""
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_007.5)
+    assert age_of("1700000000000-900000") == 7.5
+    assert age_of("1700000008000-0") == -0.5
 
 
 def test_moment_without_time_zone_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,7 +21,15 @@ from pulsewire import (
     InvalidOption,
     typed,
 )
-from pulsewire.streaming.wire import Event, PulseFormat, request_of
+from pulsewire.streaming.wire import (
+    KNOWN_NAMES,
+    PACKED_FIELDS,
+    REQUEST_FIELD,
+    Event,
+    PulseFormat,
+    StreamInfo,
+    request_of,
+)
 
 pulse = PulseFormat(BYTES)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -72,6 +81,49 @@ def test_request_id_is_found_where_it_was_put() -> None:
     assert request_of(as_server_sends(fields)) is None
     assert request_of([]) is None
     assert request_of([b"r"]) is None
+    assert request_of([b"r", b"7"]) == b"7"
+
+
+def packed(*items: bytes) -> bytes:
+    """As a client sends them."""
+    return b"".join(b"$%d\r\n%b\r\n" % (len(item), item) for item in items)
+
+
+def test_simple_event_is_packed_as_it_is_written() -> None:
+    """The name is packed once, and used again."""
+    codec: PulseFormat[bytes] = PulseFormat(BYTES)
+    for payload in (b"", b"\xff" * 300):
+        fields, size = codec.fields("user.ü", payload, None, None)
+        written = as_server_sends([*fields, REQUEST_FIELD, "id-1"])
+        assert len(written) == 2 * PACKED_FIELDS
+        assert codec.packed("user.ü", payload, "id-1") == (packed(*written), size)
+        assert request_of(written) == b"id-1"
+
+
+def test_so_many_names_are_remembered_and_more_are_written_all_the_same() -> None:
+    """Names made of data must not fill the memory."""
+    codec: PulseFormat[bytes] = PulseFormat(BYTES)
+    for number in range(KNOWN_NAMES + 2):
+        name = f"e{number}"
+        assert codec.packed(name, b"", "r")[0].startswith(packed(b"n", name.encode()))
+    assert len(codec._packed_names) == KNOWN_NAMES == 1000
+
+
+def test_refusal_names_what_is_refused() -> None:
+    with pytest.raises(InvalidName) as caught:
+        pulse.packed("", b"", "r")
+    assert caught.value.what == "event"
+    for what, arguments in {
+        "event name": ("\ud800", b"", None, None),
+        "topic": ("e", b"", "\ud800", None),
+        "header": ("e", b"", None, {"\ud800": "x"}),
+    }.items():
+        with pytest.raises(InvalidName) as caught:
+            pulse.fields(*arguments)
+        assert caught.value.what == what
+    with pytest.raises(InvalidName) as caught:
+        pulse.fields("e", b"", None, {"x": "\ud800"})
+    assert caught.value.what == "header"
 
 
 @pytest.mark.parametrize("name", ["", None, 5, b"bytes"])
@@ -165,6 +217,7 @@ def test_values_that_look_like_field_names_are_values() -> None:
     [
         ([b"p", b"x"], "n and p are needed, found: p"),
         ([b"n", b"x"], "n and p are needed, found: n"),
+        ([b"z", b"", b"a", b""], "found: a, z"),
         ([b"whatHappened", b"x", b"\xff", b"y"], "found: whatHappened, \ufffd"),
         ([], "found: none"),
         ([b"n"], "found: none"),
@@ -180,6 +233,7 @@ def test_entry_that_is_half_ours_is_told_apart(raw: list[bytes], reason: str) ->
     """Never an exception of another kind: a consumer survives whatever lies in the stream (S14)."""
     with pytest.raises(DecodeError) as caught:
         pulse.parts(raw)
+    assert caught.value.what == "entry"
     assert reason in caught.value.reason
     pulse.topic(raw)
 
@@ -294,6 +348,51 @@ def test_fields_are_written_in_their_order() -> None:
     ]
 
 
+def test_numbers_count_as_eight_bytes() -> None:
+    """About what they are."""
+    _, size = FIELDS.fields("", {"a": 7, "b": b"xy", "c": "z", "d": 1.5}, None, None)
+    assert size == (1 + 8) + (1 + 2) + (1 + 1) + (1 + 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("", {"a": "b"}, "topic", None), "topic"),
+        (("", {"a": "b"}, None, {"k": "v"}), "headers"),
+        (("", {}, None, None), "payload"),
+    ],
+)
+def test_what_plain_fields_have_no_place_for_is_named(arguments: Any, option: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        FIELDS.fields(*arguments)
+    assert caught.value.option == option
+
+
+@pytest.mark.parametrize(
+    ("entry_format", "arguments", "what"),
+    [
+        (FIELDS, ("named", {"a": "b"}, None, None), "event"),
+        (Fields(name="n"), ("\ud800", {"a": "b"}, None, None), "event name"),
+        (Fields(topic="t"), ("", {"a": "b"}, "\ud800", None), "topic"),
+        (FIELDS, ("", {"": "b"}, None, None), "field"),
+        (FIELDS, ("", {"\ud800": "b"}, None, None), "field"),
+        (FIELDS, ("", {"a": "\ud800"}, None, None), "field"),
+        (Fields(name="what"), ("e", {"what": "else"}, None, None), "field"),
+    ],
+)
+def test_name_that_plain_fields_refuse_is_told_with_what_it_was(
+    entry_format: Fields, arguments: Any, what: str
+) -> None:
+    with pytest.raises(InvalidName) as caught:
+        entry_format.fields(*arguments)
+    assert caught.value.what == what
+
+
+def test_topic_that_is_no_text_is_shown_as_far_as_it_is() -> None:
+    """A filter sees it and goes on."""
+    assert Fields(topic="where").topic([b"where", b"eu\xff"]) == "eu\ufffd"
+
+
 def test_fields_come_back_as_text_where_they_are_text() -> None:
     name, topic, payload, headers = FIELDS.parts(
         [b"a", b"1", b"b", b"\xff", b"n", b"p", b"\xc3\xbc", b""]
@@ -352,8 +451,9 @@ def test_what_plain_fields_cannot_hold_is_refused(
 
 
 def test_name_and_topic_cannot_share_a_field() -> None:
-    with pytest.raises(InvalidOption):
+    with pytest.raises(InvalidOption) as caught:
         Fields(name="what", topic="what")
+    assert caught.value.option == "topic"
 
 
 @given(st.dictionaries(words, st.one_of(words, st.binary()), min_size=1))
@@ -381,7 +481,21 @@ def test_every_entry_is_plain_fields(raw: list[bytes]) -> None:
 def test_event_says_what_a_person_wants_to_know() -> None:
     event: Event[bytes] = Event("5-1", "users", "mailer", "user.created", "", b"secret", {}, 3)
     assert repr(event) == "<Event 'user.created' 5-1 of users/mailer, delivery 3>"
+    again: Event[bytes] = Event("5-1", "users", "mailer", "e", "", b"", {}, 2)
+    assert repr(again) == "<Event 'e' 5-1 of users/mailer, delivery 2>"
     assert repr(Event("5-1", "users", "", "e", "", b"", {})) == "<Event 'e' 5-1 of users>"
+
+
+def test_event_of_a_reader_was_delivered_once_when_its_id_says() -> None:
+    event: Event[bytes] = Event("1700000000250-7", "users", "", "e", "", b"", {})
+    assert event.deliveries == 1
+    assert event.created_at == datetime(2023, 11, 14, 22, 13, 20, 250_000, tzinfo=UTC)
+
+
+def test_stream_that_does_not_exist_has_nothing() -> None:
+    info = StreamInfo("users", "pulse:stream:users", exists=False)
+    assert (info.length, info.first_id, info.last_id, info.last_generated_id) == (0, "", "", "")
+    assert (info.memory_bytes, info.groups) == (None, ())
 
 
 async def test_acking_a_reader_s_event_does_nothing() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pulsewire import InvalidName
 from pulsewire._redis.namespace import Namespace
-from pulsewire.tasks.keys import QueueKeys, TaskKeys, check_queue
+from pulsewire.tasks.keys import DEFAULT_QUEUE, QueueKeys, TaskKeys, check_queue
 
 GO = Namespace("")
 
@@ -73,10 +73,36 @@ def test_namespace_stands_before_everything() -> None:
     keys = QueueKeys(Namespace("shop"), "q")
     assert keys.pending == "shop:asynq:{q}:pending"
     assert keys.requests("c") == "shop:pulsewire:{q}:requests:c"
+    assert keys.removed("pending") == "shop:pulsewire:{q}:removed:pending"
+    assert keys.tick("e") == "shop:pulsewire:{q}:tick:e"
     assert TaskKeys(Namespace("shop")).queues == "shop:asynq:queues"
 
 
 @pytest.mark.parametrize("name", ["", " \t", "a{b", "}", "q" * 513, None, 5, "\ud800"])
 def test_impossible_queue_is_refused(name: Any) -> None:
-    with pytest.raises(InvalidName):
+    with pytest.raises(InvalidName) as caught:
         check_queue(name)
+    assert caught.value.what == "queue"
+    with pytest.raises(InvalidName):
+        TaskKeys(GO).queue(name)
+
+
+def test_long_name_is_shown_by_its_beginning() -> None:
+    with pytest.raises(InvalidName) as caught:
+        check_queue("q" * 513)
+    assert caught.value.name == "q" * 40 + "..."
+
+
+def test_queue_is_go_s_default_where_none_is_named() -> None:
+    assert DEFAULT_QUEUE == "default"
+
+
+@pytest.mark.parametrize("name", ["q" * 512, " q ", "a:b", "ü"])
+def test_queue_may_have_any_name_that_go_allows(name: str) -> None:
+    assert check_queue(name) == name
+
+
+def test_semaphore_s_name_is_checked() -> None:
+    with pytest.raises(InvalidName) as caught:
+        TaskKeys(GO).semaphore("a b")
+    assert caught.value.what == "semaphore"

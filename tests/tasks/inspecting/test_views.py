@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pulsewire.tasks.inspecting.views import (
+    DailyStats,
     EnqueueEvent,
     Found,
     NodeInfo,
+    QueueInfo,
     SchedulerEntry,
     ServerInfo,
     WorkerInfo,
@@ -24,7 +28,7 @@ from pulsewire.tasks.inspecting.views import (
     read_task,
     read_worker,
 )
-from pulsewire.tasks.messages import ServerMessage
+from pulsewire.tasks.messages import ServerMessage, TaskMessage
 from pulsewire.tasks.option_text import OptionText
 from pulsewire.tasks.states import TaskState
 
@@ -134,11 +138,15 @@ def test_nodes_of_a_slot_are_read() -> None:
         NodeInfo(id="d", address="10.9.9.9:7003", role="replica"),
     )
     assert [node.address for node in read_nodes(reply, 201, "h")] == ["h:7004"]
+    assert [node.id for node in read_nodes(reply, 200, "h")] == ["b", "c", "d"]
+    assert [node.id for node in read_nodes(reply, 99, "h")] == ["a"]
     assert read_nodes(reply, 301, "h") == ()
 
 
 def test_facts_are_read_by_line() -> None:
-    text = "# Server\r\nredis_version:7.0.15\r\nexecutable:/a:b\r\n\r\nempty:\r\nnoise\r\n"
+    text = (
+        "# Server: this one\r\nredis_version:7.0.15\r\nexecutable:/a:b\r\n\r\nempty:\r\nnoise\r\n"
+    )
     assert read_facts(text) == {"redis_version": "7.0.15", "executable": "/a:b", "empty": ""}
 
 
@@ -149,3 +157,104 @@ def test_pause_without_a_time_has_none(text: str | None) -> None:
 
 def test_pause_has_its_time() -> None:
     assert read_second("1700000000") == datetime.fromtimestamp(1_700_000_000, UTC)
+
+
+# --- a task, as it was found
+
+
+NOW = 1_700_000_000.0
+
+
+def found(state: TaskState, score: float | None = None, **fields: Any) -> Any:
+    message = TaskMessage(**{"type": "t", "id": "id", "queue": "q", **fields})
+    data = message.SerializeToString()
+    return read_task("q", Found("id", state.value, data, b"result", score), state, NOW)
+
+
+@pytest.mark.parametrize("state", [TaskState.SCHEDULED, TaskState.RETRY])
+def test_task_that_waits_is_run_when_its_score_says(state: TaskState) -> None:
+    assert found(state, NOW + 60).next_process_at == datetime.fromtimestamp(NOW + 60, UTC)
+    assert found(state).next_process_at is None
+
+
+def test_task_that_is_pending_is_run_now() -> None:
+    assert found(TaskState.PENDING).next_process_at == datetime.fromtimestamp(NOW, UTC)
+
+
+@pytest.mark.parametrize("state", [TaskState.ARCHIVED, TaskState.COMPLETED, TaskState.ACTIVE])
+def test_score_of_other_tasks_is_no_time_to_run_them(state: TaskState) -> None:
+    assert found(state, NOW + 60).next_process_at is None
+
+
+def test_active_task_whose_lease_has_lapsed_is_an_orphan() -> None:
+    assert [found(TaskState.ACTIVE, score).is_orphaned for score in (NOW + 0.5, NOW, None)] == [
+        *(False, True, True),
+    ]
+    assert not found(TaskState.RETRY, NOW - 1).is_orphaned
+
+
+def test_task_is_known_by_where_it_was_found_whatever_its_message_says() -> None:
+    """By that it can be deleted."""
+    assert (found(TaskState.PENDING).id, found(TaskState.PENDING).queue) == ("id", "q")
+    for other in ("id", "queue"):
+        fields: dict[str, Any] = {"type": "mail", other: "other"}
+        info = found(TaskState.PENDING, **fields)
+        assert (info.id, info.queue, info.type, info.result) == ("id", "q", "mail", b"result")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff"])
+def test_task_whose_message_cannot_be_read_is_told_of(data: bytes) -> None:
+    info = read_task("q", Found("id", "archived", data, b"", NOW), TaskState.ARCHIVED, NOW)
+    assert (info.id, info.queue, info.state) == ("id", "q", TaskState.ARCHIVED)
+    assert not info.is_readable
+
+
+def test_bytes_that_are_no_record_are_none() -> None:
+    assert read_server(b"\xff") is None
+    assert read_worker(b"\xff") is None
+    assert read_entry(b"\xff", "s") is None
+    assert read_event(b"\xff") is None
+
+
+def test_server_has_no_workers_until_they_are_read() -> None:
+    server = read_server(b"")
+    assert server is not None
+    assert server.workers == ()
+
+
+# --- a queue
+
+
+QUEUE = QueueInfo(
+    name="q",
+    pending=1,
+    active=2,
+    scheduled=4,
+    retry=8,
+    archived=16,
+    completed=32,
+    aggregating=64,
+    set_apart=128,
+    groups=5,
+    processed=8,
+    failed=2,
+    processed_total=100,
+    failed_total=50,
+    latency=0.0,
+    memory=None,
+    is_paused=False,
+    paused_at=None,
+    at=AT,
+)
+
+
+def test_size_of_a_queue_is_all_of_its_tasks() -> None:
+    assert QUEUE.size == 255
+
+
+def test_error_rate_is_that_of_the_day() -> None:
+    assert QUEUE.error_rate == 0.25
+    assert replace(QUEUE, processed=0, failed=0).error_rate is None
+    day = DailyStats(queue="q", day=date(2026, 1, 1), processed=4, failed=1)
+    assert day.error_rate == 0.25
+    assert replace(day, processed=0, failed=0).error_rate is None

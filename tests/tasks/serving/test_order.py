@@ -65,10 +65,17 @@ def test_queues_come_highest_first(given_as: Any, expected: dict[str, int]) -> N
     assert list(check_queues(given_as).items()) == list(expected.items())
 
 
-@pytest.mark.parametrize("given_as", [[], {}, {"a": 0}, {"a": 1.5}, {"a": True}])
-def test_impossible_weights_are_refused(given_as: Any) -> None:
-    with pytest.raises(InvalidOption):
+@pytest.mark.parametrize(
+    ("given_as", "option"),
+    [
+        *(([], "queues"), ({}, "queues")),
+        *(({"a": weight}, "priority of 'a'") for weight in (0, 1.5, True)),
+    ],
+)
+def test_impossible_weights_are_refused(given_as: Any, option: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
         check_queues(given_as)
+    assert caught.value.option == option
 
 
 @pytest.mark.parametrize("given_as", [[""], ["a{"], [5]])

@@ -78,7 +78,7 @@ def test_a_table_without_a_terminal_has_no_frame_and_is_not_wrapped(
 ROW = ("16725bbf-dcc9-4ccd-bf80-385f76048761", "x" * 60, "3", "0")
 
 
-@pytest.mark.parametrize("width", [60, 200])
+@pytest.mark.parametrize("width", [70, 200])
 def test_a_terminal_never_breaks_what_people_copy(screen: Screen, width: int) -> None:
     shown = screen(width)
     render.table(("id", "payload", "size", "idle"), [ROW], numbers=("size", "idle"), whole=("id",))
@@ -96,6 +96,59 @@ def test_a_narrow_terminal_does_without_spare_columns_that_say_nothing(screen: S
     render.table(headings, rows, spare=("idle", "busy"))
     assert "idle" not in narrow.getvalue()
     assert "busy" in narrow.getvalue()
+
+
+def test_a_terminal_too_narrow_for_a_table_shows_row_after_row(screen: Screen) -> None:
+    shown = screen(40)
+    headings = ("id", "payload", "size", "idle")
+    render.table(headings, [ROW, ("short", "y", "4", "1")], numbers=("size", "idle"), whole=("id",))
+    assert shown.getvalue().splitlines() == [
+        f"id       {ROW[0]}",
+        f"payload  {ROW[1]}",
+        "size     3",
+        "idle     0",
+        "",
+        "id       short",
+        "payload  y",
+        "size     4",
+        "idle     1",
+    ]
+
+
+def test_a_narrow_terminal_breaks_headings_before_it_breaks_cells(screen: Screen) -> None:
+    headings, rows = ("server", "from the killed one", "end"), [("server 1", "7", "stopped")]
+    shown = screen(36)
+    render.table(headings, rows, numbers=headings[1:2])
+    lines = [line.split() for line in shown.getvalue().splitlines()]
+    assert ["server", "1", "7", "stopped"] in lines
+    assert ["killed"] in lines
+
+
+SENTENCE = "one two three four five six seven eight nine ten"
+
+
+def test_a_terminal_breaks_sentences_between_words_and_under_their_beginning(
+    screen: Screen,
+) -> None:
+    shown = screen(24)
+    render.sentence(SENTENCE)
+    assert [line.rstrip() for line in shown.getvalue().splitlines()] == [
+        "one two three four five",
+        "six seven eight nine ten",
+    ]
+    shown = screen(24)
+    render.fields({"why": SENTENCE}, are_sentences=True)
+    assert [line.rstrip() for line in shown.getvalue().splitlines()] == [
+        "why  one two three four",
+        "     five six seven",
+        "     eight nine ten",
+    ]
+
+
+def test_without_a_terminal_a_sentence_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    render.sentence(SENTENCE * 5)
+    render.fields({"why": SENTENCE * 5, "w": "1"}, are_sentences=True)
+    assert capsys.readouterr().out == f"{SENTENCE * 5}\nwhy  {SENTENCE * 5}\nw    1\n"
 
 
 def test_markup_in_a_name_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ Knows nothing of streams and maps.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -36,6 +36,7 @@ __all__ = [
     "raw",
     "readable",
     "say",
+    "sentence",
     "table",
     "warn",
 ]
@@ -47,6 +48,8 @@ _KIBI = 1024
 _GAP = "  "
 _BETWEEN = 3
 """Columns of a terminal between two of a framed table."""
+_LEGIBLE = 8
+"""Columns of a terminal that a long cell needs to be read when it is folded."""
 _NOTHING = ("0", "-", "")
 """What a cell says that says nothing."""
 
@@ -121,7 +124,7 @@ def table(
     whole: Sequence[str] = (),
     spare: Sequence[str] = (),
 ) -> None:
-    """Print a table: framed on a terminal, aligned columns elsewhere.
+    """Print a table: framed on a terminal, aligned columns elsewhere. A terminal too narrow for it gets row after row.
 
     Args:
         headings: The heading of each column.
@@ -136,10 +139,15 @@ def table(
         return
     if _width(headings, rows) > out.width:
         headings, rows = _without_idle(headings, rows, spare)
+    unbroken = {*numbers, *whole}
+    if _least_width(headings, rows, unbroken, are_broken=True) > out.width:
+        _one_by_one(headings, rows)
+        return
+    are_broken = _least_width(headings, rows, unbroken, are_broken=False) > out.width
     framed = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         framed.add_column(
-            heading,
+            heading.replace(" ", "\n") if are_broken else heading,
             justify="right" if heading in numbers else "left",
             overflow="fold",
             no_wrap=heading in numbers or heading in whole,
@@ -154,6 +162,36 @@ def _width(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     lines = [headings, *rows]
     cells = [max(cell_len(line[column]) for line in lines) for column in range(len(headings))]
     return sum(cells) + _BETWEEN * len(cells)
+
+
+def _least_width(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    unbroken: Collection[str],
+    *,
+    are_broken: bool,
+) -> int:
+    """Columns of a terminal below which a table cannot be read any more, its headings being broken or not."""
+    needed = 0
+    for column, heading in enumerate(headings):
+        cells = max((cell_len(row[column]) for row in rows), default=0)
+        words = heading.split() if are_broken else [heading]
+        needed += (
+            max(
+                max(map(cell_len, words), default=0),
+                cells if heading in unbroken else min(cells, _LEGIBLE),
+            )
+            + _BETWEEN
+        )
+    return needed
+
+
+def _one_by_one(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print each row as names and values, with an empty line between."""
+    for number, row in enumerate(rows):
+        if number:
+            say()
+        fields(dict(zip(headings, row, strict=True)))
 
 
 def _without_idle(
@@ -183,8 +221,26 @@ def columns(
     ]
 
 
-def fields(pairs: Mapping[str, str]) -> None:
-    """Print names and values, one pair a line."""
+def sentence(text: str, style: str = "") -> None:
+    """Print what people read: a terminal breaks it between words, elsewhere it is one line."""
+    out.print(Text(text, style=style), soft_wrap=not is_terminal())
+
+
+def fields(pairs: Mapping[str, str], *, are_sentences: bool = False) -> None:
+    """Print names and values, one pair a line.
+
+    Args:
+        pairs: The names and their values.
+        are_sentences: The values are for reading, not for copying: a terminal breaks them between words.
+    """
+    if are_sentences and is_terminal():
+        grid = Table.grid(padding=(0, len(_GAP)))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in pairs.items():
+            grid.add_row(Text(name), Text(value))
+        out.print(grid)
+        return
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
         out.print(Text.assemble((name.ljust(width), "dim"), _GAP, value), soft_wrap=True)

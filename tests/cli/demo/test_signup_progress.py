@@ -231,10 +231,14 @@ def test_the_view_shows_all_four_blocks(progress: SignUpProgress) -> None:
     progress.queue = QueueCounts(pending=4, active=1, retry=5)
     view, line = shown_at(progress, 3.0)
     for text in (
-        *("stream users", "sink mailer", "pending 1, lag 3", "sink audit", "pending -, lag -"),
+        *(
+            "stream users",
+            "mailer     1  0/s  pending 1  lag 3",
+            "audit      0  0/s  pending -  lag -",
+        ),
         *("map feature-flags", "welcome.form = plain", "at 8 of 8 processes"),
         *("pool email-pool", "running 1", "owns 1 jobs, sends 1 mails"),
-        *("queue welcome", "pending 4, active 1", "retry 5"),
+        *("queue welcome", "pending 4, active 1, retry 5"),
         "  1.5 s  something has happened",
     ):
         assert text in view, text

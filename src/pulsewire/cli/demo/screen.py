@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
+
+from pulsewire.cli.demo.picture import Picture
 
 __all__ = ["BAR_WIDTH", "Screen", "bar", "percent"]
 
@@ -27,6 +29,7 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._last: Picture | None = None
         self._next_line_at = _PLAIN_EVERY
         self._told = 0
 
@@ -42,18 +45,21 @@ class Screen:
         trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
+            if self._last is not None:
+                self._live.update(self._last.whole())
             self._live.stop()
 
     def show(
         self,
         elapsed: float,
         news: Sequence[str],
-        picture: Callable[[], RenderableType],
+        picture: Callable[[], Picture],
         plain_line: Callable[[], str],
     ) -> None:
         """Show where the demo stands after `elapsed` seconds."""
         if self._live is not None:
-            self._live.update(picture(), refresh=True)
+            self._last = picture()
+            self._live.update(self._last, refresh=True)
             return
         for sentence in news[self._told :]:
             self._print(sentence)

@@ -40,9 +40,9 @@ def show_end(
     render.say()
     render.table(headings, rows, numbers=numbers)
     render.say()
-    render.fields({finding.what: finding.result for finding in findings})
+    render.fields({finding.what: finding.result for finding in findings}, are_sentences=True)
     render.say()
     if not problems:
-        render.say(holds, style="bold green")
+        render.sentence(holds, style="bold green")
     for problem in problems:
         render.fail(problem)

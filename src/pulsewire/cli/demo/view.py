@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pulsewire.cli import render
 from pulsewire.cli.demo.fate import Fate
+from pulsewire.cli.demo.picture import Picture
 from pulsewire.cli.demo.screen import BAR_WIDTH, Screen, bar, percent
 
-__all__ = ["STYLES", "Shown", "View", "bars", "layout", "who"]
+__all__ = ["STYLES", "Shown", "View", "bars", "cut", "layout", "rows", "who"]
 
 STYLES = {
     Fate.STARTING: "dim",
@@ -49,7 +50,7 @@ class View(Generic[S]):
 
     def __init__(
         self,
-        picture: Callable[[S], RenderableType],
+        picture: Callable[[S], Picture],
         plain_line: Callable[[S], str],
         console: Console = render.out,
     ) -> None:
@@ -79,10 +80,9 @@ class View(Generic[S]):
         )
 
 
-def layout(*parts: RenderableType, news: Sequence[str]) -> Group:
+def layout(*parts: RenderableType, news: Sequence[str]) -> Picture:
     """Return the parts of a picture below each other, a line between them, and below them what has happened."""
-    spaced = [piece for part in parts for piece in (part, Text())]
-    return Group(*spaced, Text("\n".join(news), style="yellow"))
+    return Picture(parts, tuple(news))
 
 
 def bars(*counts: tuple[str, int, int], facts: Sequence[str]) -> Table:
@@ -91,12 +91,29 @@ def bars(*counts: tuple[str, int, int], facts: Sequence[str]) -> Table:
     for title, done, wanted in counts:
         numbers = f"{done:,}/{wanted:,}"
         grid.add_row(title, bar(done, wanted, BAR_WIDTH), numbers, percent(done, wanted))
-    line = Table.grid(padding=(0, 3))
-    line.add_row(*facts)
     whole = Table.grid()
     whole.add_row(grid)
-    whole.add_row(line)
+    whole.add_row(Text("   ".join(filter(None, facts))))
     return whole
+
+
+def rows(columns: int) -> Table:
+    """Return a grid whose rows are one line each; where the terminal is too narrow, the last column is cut off.
+
+    The text of the last column is made with `cut`.
+    """
+    grid = Table.grid(padding=(0, 2))
+    for number in range(columns):
+        grid.add_column(no_wrap=number < columns - 1)
+    return grid
+
+
+def cut(text: str | Text) -> Text:
+    """Return what may be cut off at the end of a line."""
+    shown = Text(text) if isinstance(text, str) else text.copy()
+    shown.no_wrap = True
+    shown.overflow = "ellipsis"
+    return shown
 
 
 def who(title: str, pid: int, fate: Fate) -> tuple[str, Text, Text]:

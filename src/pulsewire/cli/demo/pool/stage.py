@@ -42,7 +42,7 @@ async def perform(plan: PoolPlan, url: str | None, namespace: str) -> int:
             raise DemoFailed(
                 f"there is a pool {POOL!r} in namespace {namespace!r} already; take another one"
             )
-        render.say(
+        render.sentence(
             f"{plan.jobs:,} jobs, {plan.nodes} nodes, leases of {plan.worker_ttl:g} s, "
             f"on {describe.server_name(hub)} at {hub.url}"
         )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pulsewire.cli.demo.fate import Fate
+from pulsewire.cli.demo.picture import Picture
 from pulsewire.cli.demo.pool.progress import NodeRow, PoolSnapshot
 from pulsewire.cli.demo.screen import BAR_WIDTH, bar, percent
-from pulsewire.cli.demo.view import bars, layout, who
+from pulsewire.cli.demo.view import bars, cut, layout, rows, who
 
 __all__ = ["picture", "plain_line"]
 
 
-def picture(snapshot: PoolSnapshot) -> RenderableType:
+def picture(snapshot: PoolSnapshot) -> Picture:
     """Return the live view of a terminal."""
     counts = bars(
         ("started", snapshot.started, snapshot.wanted),
@@ -35,14 +35,14 @@ def plain_line(snapshot: PoolSnapshot) -> str:
 
 
 def _nodes(snapshot: PoolSnapshot) -> Table:
-    table = Table.grid(padding=(0, 2))
+    table = rows(6)
     most = max((row.running for row in snapshot.nodes), default=0)
     for row in snapshot.nodes:
         table.add_row(
             *who(f"node {row.number}", row.pid, row.fate),
             bar(row.running, max(most, 1), BAR_WIDTH // 2),
             Text(f"{row.running:,}", justify="right"),
-            _taken(row),
+            cut(_taken(row)),
         )
     return table
 

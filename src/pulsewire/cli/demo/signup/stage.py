@@ -173,12 +173,12 @@ def _parts(plan: SignUpPlan, namespace: str) -> dict[str, list[str]]:
 
 
 def _say_where(plan: SignUpPlan, hub: pulsewire.Hub, home: Path | None) -> None:
-    render.say(
+    render.sentence(
         f"{plan.users:,} users sign up, {plan.rate:.0f} a second: a stream with three sinks, a map of flags, "
         f"a worker pool and a task queue, on {describe.server_name(hub)} at {hub.url}"
     )
     if plan.kill and home is None:
-        render.say(
+        render.sentence(
             "two processes are killed; the server is yours, so that it is not killed and started again"
         )
 

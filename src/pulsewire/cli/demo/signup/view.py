@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pulsewire.cli import render
 from pulsewire.cli.demo.fate import Fate
+from pulsewire.cli.demo.picture import Picture
+from pulsewire.cli.demo.queue_counts import QueueCounts
 from pulsewire.cli.demo.screen import percent
 from pulsewire.cli.demo.signup.cast import FLAGS, POOL, QUEUE, STREAM
 from pulsewire.cli.demo.signup.progress import ProcessRow, SignUpSnapshot, SinkRow
-from pulsewire.cli.demo.view import bars, layout, who
+from pulsewire.cli.demo.view import bars, cut, layout, rows, who
 
 __all__ = ["picture", "plain_line"]
 
 
-def picture(snapshot: SignUpSnapshot) -> RenderableType:
+def picture(snapshot: SignUpSnapshot) -> Picture:
     """Return the live view of a terminal."""
     counts = bars(
         ("signed up", snapshot.signed_up, snapshot.wanted),
@@ -46,42 +47,53 @@ def plain_line(snapshot: SignUpSnapshot) -> str:
 
 
 def _blocks(snapshot: SignUpSnapshot) -> Table:
-    """Stream, map, pool and queue, one below the other."""
-    table = Table.grid(padding=(0, 2))
+    """Stream, map, pool and queue, one below the other: a line each, short enough for 60 columns."""
+    table = rows(2)
+    width = max((len(row.name) for row in snapshot.sinks), default=0)
     for number, row in enumerate(snapshot.sinks):
-        name = f"stream {STREAM}" if number == 0 else ""
-        table.add_row(Text(name, style="bold"), f"sink {row.name}", *_sink(row))
-    flags = f"at {snapshot.reached} of {snapshot.living} processes"
-    table.add_row(Text(f"map {FLAGS}", style="bold"), snapshot.form, flags)
+        table.add_row(_name("stream", STREAM) if number == 0 else "", cut(_sink(row, width)))
+    flag = f"{snapshot.form}, at {snapshot.reached} of {snapshot.living} processes"
+    table.add_row(_name("map", FLAGS), cut(flag))
     table.add_row(
-        Text(f"pool {POOL}", style="bold"),
-        f"running {snapshot.jobs:,}",
-        f"waiting {snapshot.waiting:,}",
-        f"ended {snapshot.confirmed:,}",
+        _name("pool", POOL),
+        cut(
+            f"running {snapshot.jobs:,}, waiting {snapshot.waiting:,}, ended {snapshot.confirmed:,}"
+        ),
     )
     if snapshot.queue is not None:
         table.add_row(
-            Text(f"queue {QUEUE}", style="bold"),
-            f"pending {snapshot.queue.pending:,}, active {snapshot.queue.active:,}",
-            f"retry {snapshot.queue.retry:,}",
-            f"sent {snapshot.mailed:,}, refused {snapshot.refused:,}",
+            _name("queue", QUEUE),
+            cut(_queue(snapshot, snapshot.queue)),
         )
     return table
 
 
-def _sink(row: SinkRow) -> tuple[str, ...]:
+def _name(block: str, name: str) -> Text:
+    return Text(f"{block} {name}", style="bold")
+
+
+def _sink(row: SinkRow, width: int) -> str:
     pending = None if row.counts is None else row.counts.pending
     lag = None if row.counts is None else row.counts.lag
     return (
-        f"{row.handled:,} users, {row.rate:.0f}/s",
-        f"pending {render.how_many(pending)}, lag {render.how_many(lag)}",
+        f"{row.name:<{width}}  {row.handled:,}  {row.rate:.0f}/s"
+        f"  pending {render.how_many(pending)}  lag {render.how_many(lag)}"
+    )
+
+
+def _queue(snapshot: SignUpSnapshot, counts: QueueCounts) -> str:
+    return (
+        f"pending {counts.pending:,}, active {counts.active:,}, retry {counts.retry:,}, "
+        f"sent {snapshot.mailed:,}, refused {snapshot.refused:,}"
     )
 
 
 def _processes(snapshot: SignUpSnapshot) -> Table:
-    table = Table.grid(padding=(0, 2))
+    table = rows(5)
     for row in snapshot.processes:
-        table.add_row(*who(row.title, row.pid, row.fate), Text(row.form, style="cyan"), _does(row))
+        table.add_row(
+            *who(row.title, row.pid, row.fate), Text(row.form, style="cyan"), cut(_does(row))
+        )
     return table
 
 

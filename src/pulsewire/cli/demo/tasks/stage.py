@@ -45,7 +45,7 @@ async def perform(plan: TasksPlan, url: str | None, namespace: str) -> int:
                 f"there is a queue {min(taken)!r} in namespace {namespace!r} already; take another one"
             )
         weights = " : ".join(f"{queue} {weight}" for queue, weight in QUEUES.items())
-        render.say(
+        render.sentence(
             f"{plan.tasks:,} tasks, queues {weights}, {plan.servers} servers, leases of {plan.lease:g} s, "
             f"on {describe.server_name(hub)} at {hub.url}"
         )

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pulsewire.cli.demo.fate import Fate
+from pulsewire.cli.demo.picture import Picture
 from pulsewire.cli.demo.queue_counts import QueueCounts
 from pulsewire.cli.demo.screen import BAR_WIDTH, bar, percent
 from pulsewire.cli.demo.tasks.progress import ServerRow, TasksSnapshot
-from pulsewire.cli.demo.view import bars, layout, who
+from pulsewire.cli.demo.view import bars, cut, layout, rows, who
 
 __all__ = ["picture", "plain_line"]
 
 _HEADINGS = ("queue", "weight", "", "succeeded", "/s")
-_STATES = ("pending", "active", "scheduled", "retry", "in groups", "kept")
+_STATES = ("pending", "active", "scheduled", "retry", "groups", "kept")
 _SHOWN_TYPES = 3
 """How many types of tasks a server's row names."""
 
 
-def picture(snapshot: TasksSnapshot) -> RenderableType:
+def picture(snapshot: TasksSnapshot) -> Picture:
     """Return the live view of a terminal."""
     counts = bars(
         ("enqueued", snapshot.enqueued, snapshot.wanted),
@@ -54,7 +54,12 @@ def plain_line(snapshot: TasksSnapshot) -> str:
 def _queues(snapshot: TasksSnapshot) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
     for heading in (*_HEADINGS, *_STATES):
-        table.add_column(heading, justify="left" if heading in ("queue", "") else "right")
+        table.add_column(
+            heading,
+            justify="left" if heading in ("queue", "") else "right",
+            no_wrap=heading in ("queue", "succeeded"),
+            overflow="ellipsis",
+        )
     for row in snapshot.queues:
         table.add_row(
             row.name,
@@ -79,10 +84,7 @@ def _counts(counts: QueueCounts) -> tuple[int, ...]:
 
 
 def _servers(snapshot: TasksSnapshot) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for _ in range(6):
-        table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table = rows(7)
     most = max((row.running for row in snapshot.servers), default=0)
     for row in snapshot.servers:
         table.add_row(
@@ -90,7 +92,7 @@ def _servers(snapshot: TasksSnapshot) -> Table:
             bar(row.running, max(most, 1), BAR_WIDTH // 4),
             Text(f"{row.running:,}", justify="right"),
             Text(f"{row.succeeded:,} done", justify="right"),
-            Text.assemble((_again(row), "yellow"), _types(row.shown)),
+            cut(Text.assemble((_again(row), "yellow"), _types(row.shown))),
         )
     return table
 

@@ -47,7 +47,7 @@ async def perform(plan: Plan, url: str | None, namespace: str) -> int:
             raise DemoFailed(
                 f"there is a stream {stream.name!r} in namespace {namespace!r} already; take another one"
             )
-        render.say(
+        render.sentence(
             f"{plan.tickets:,} tickets, {plan.consumers} consumers, {plan.work:g} s of work each, "
             f"on {describe.server_name(hub)} at {hub.url}"
         )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pulsewire.cli import render
 from pulsewire.cli.demo.fate import Fate
+from pulsewire.cli.demo.picture import Picture
 from pulsewire.cli.demo.screen import BAR_WIDTH, bar, percent
 from pulsewire.cli.demo.tickets.progress import ConsumerRow, Snapshot
-from pulsewire.cli.demo.view import bars, layout, who
+from pulsewire.cli.demo.view import bars, cut, layout, rows, who
 
 __all__ = ["picture", "plain_line"]
 
 
-def picture(snapshot: Snapshot) -> RenderableType:
+def picture(snapshot: Snapshot) -> Picture:
     """Return the live view of a terminal."""
     counts = bars(
         ("published", snapshot.published, snapshot.wanted),
@@ -42,14 +42,14 @@ def plain_line(snapshot: Snapshot) -> str:
 
 
 def _consumers(snapshot: Snapshot) -> Table:
-    table = Table.grid(padding=(0, 2))
+    table = rows(6)
     most = max((row.handled for row in snapshot.consumers), default=0)
     for row in snapshot.consumers:
         table.add_row(
             *who(f"consumer {row.number}", row.pid, row.fate),
             bar(row.handled, max(most, 1), BAR_WIDTH // 2),
             Text(f"{row.handled:,}", justify="right"),
-            _taken_over(row),
+            cut(_taken_over(row)),
         )
     return table
 

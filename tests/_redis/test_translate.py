@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 import pytest
 import redis.exceptions as client_errors
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 
 from pulsewire._redis.translate import ReplyError, Verdict, from_client, from_reply, verdict
 from pulsewire.errors import (
@@ -32,6 +36,7 @@ from pulsewire.errors import (
             Verdict.MOVE_ON,
         ),
         ("MASTERDOWN Link with MASTER is down", Verdict.MOVE_ON),
+        ("MISCONF Valkey is configured to save RDB snapshots", Verdict.WAIT),
         ("MOVED 1 a:1", Verdict.REDIRECT),
         ("ASK 1 a:1", Verdict.REDIRECT),
         ("NOSCRIPT No matching script.", Verdict.LOAD_SCRIPT),
@@ -58,6 +63,10 @@ def test_each_reply_has_its_verdict(reply: str, expected: Verdict) -> None:
         ("NOPERM No permissions to access a key", PermissionDenied),
         ("NOAUTH Authentication required.", AuthenticationFailed),
         ("WRONGPASS invalid username-password pair or user is disabled.", AuthenticationFailed),
+        ("ERR invalid password", AuthenticationFailed),
+        ("ERR invalid password, or user is disabled", AuthenticationFailed),
+        ("ERR ACL failure in script: no permissions to run a command", PermissionDenied),
+        ("ERR The user executing the script can't run this command", PermissionDenied),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", ServerError),
         ("ERR syntax error", ServerError),
     ],
@@ -126,7 +135,13 @@ def test_server_error_tells_its_code() -> None:
             ),
             AuthenticationFailed,
         ),
+        (client_errors.ResponseError("NOAUTH Authentication required."), AuthenticationFailed),
+        (client_errors.ResponseError("WRONGPASS invalid pair"), AuthenticationFailed),
         (client_errors.ResponseError("DB index is out of range"), InvalidTarget),
+        (client_errors.ResponseError("DB index is out of range, as told"), InvalidTarget),
+        (client_errors.ResponseError("Invalid Database"), InvalidTarget),
+        (client_errors.ResponseError("ERR unknown command 'HELLO'"), ServerUnavailable),
+        (client_errors.ResponseError("ERR no such SENTINEL"), ServerUnavailable),
         (client_errors.NoPermissionError("this user has no permissions"), PermissionDenied),
         (client_errors.ConnectionError("Error 111 connecting to h:1."), ServerUnavailable),
         (client_errors.TimeoutError("Timeout connecting to server"), ServerUnavailable),
@@ -150,3 +165,43 @@ def test_exception_without_words_is_named_by_its_type() -> None:
 def test_what_is_ours_already_stays_as_it_is() -> None:
     error = ServerUnavailable("a", 1.0, "x")
     assert from_client(error, "host:1") is error
+
+
+@pytest.mark.anyio
+async def test_missing_master_is_told_with_the_addresses_of_silent_sentinels() -> None:
+    """Redis-py prints the client of each, with all its settings."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        port = nobody.getsockname()[1]
+        sentinels: Any = Sentinel([("127.0.0.1", port)], socket_timeout=1.0)  # type: ignore[no-untyped-call]
+        with pytest.raises(MasterNotFoundError) as raised:
+            await sentinels.discover_master("shop")
+        await sentinels.sentinels[0].aclose()
+    told = str(from_client(raised.value, "redis+sentinel://s/shop"))
+    assert told.endswith(f"No master found for 'shop': no answer from 127.0.0.1:{port}")
+
+
+def test_missing_master_is_told_when_all_sentinels_answer() -> None:
+    error = MasterNotFoundError("No master found for 'shop'")
+    told = str(from_client(error, "redis+sentinel://s/shop"))
+    assert told.endswith("No master found for 'shop': the sentinels that answer do not know it")
+
+
+def test_server_that_could_not_be_reached_was_not_waited_for() -> None:
+    """That is for the one to say who waited."""
+    error = from_client(OSError(111, "refused"), "h:1")
+    assert isinstance(error, ServerUnavailable)
+    assert (error.address, error.waited) == ("h:1", 0.0)
+
+
+def test_reply_without_a_word_has_an_empty_one() -> None:
+    assert (ReplyError().text, ReplyError().code) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "text", ["unknown command 'SENTINEL', with args", "ERR unknown command `sentinel`"]
+)
+def test_server_that_is_no_sentinel_is_told(text: str) -> None:
+    error = from_client(client_errors.ResponseError(text), "host:1")
+    assert isinstance(error, InvalidTarget)
+    assert "are no sentinels" in error.reason

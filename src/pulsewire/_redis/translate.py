@@ -9,6 +9,7 @@ import enum
 import re
 
 import redis.exceptions as client_errors
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from pulsewire.errors import (
     AuthenticationFailed,
@@ -25,6 +26,9 @@ _IN_SCRIPT = re.compile(
     re.DOTALL,
 )
 
+
+_SENTINEL = re.compile(r"host=([^,()]+),port=(\d+)")
+"""Where redis-py has asked, in the client that it prints when no sentinel knows the master."""
 
 _REFUSED_IN_SCRIPT = ("ERR ACL failure in script", "ERR The user executing the script can't")
 """What Valkey, and Redis before it, say of a command in a script that the ACL forbids."""
@@ -111,4 +115,15 @@ def from_client(error: BaseException, address: str) -> PulsewireError:
         )
     if text.startswith("DB index is out of range") or "Invalid Database" in text:
         return InvalidTarget(address, text)
+    if isinstance(error, MasterNotFoundError):
+        text = _without_clients(text)
     return ServerUnavailable(address, 0.0, text)
+
+
+def _without_clients(text: str) -> str:
+    """What redis-py says when it has found no master, with the addresses of sentinels and not all of their clients."""
+    words, _, silent = text.partition(" : ")
+    names = [f"{host}:{port}" for host, port in _SENTINEL.findall(silent)]
+    if names:
+        return f"{words}: no answer from {', '.join(names)}"
+    return f"{words}: the sentinels that answer do not know it"

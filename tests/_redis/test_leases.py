@@ -157,6 +157,28 @@ async def test_thread_follows_a_failover_by_sentinels(sentinel_group: SentinelGr
         assert len(set(duty.passes)) == 1
 
 
+async def test_thread_makes_a_pass_when_another_master_is_announced(
+    sentinel_group: SentinelGroup,
+) -> None:
+    """What was renewed at the old one last may be unknown to it. The next pass would come in an hour."""
+    duty = Duty()
+    async with (
+        opened_link(sentinel_group.url) as link,
+        keeping(link, duty.do, every=3600.0),
+    ):
+        await duty.wait_passes()
+        (twin,) = duty.links
+        before = twin.server_of(duty.key)
+        new = await sentinel_group.failover()
+        await wait_until(
+            lambda: twin.server_of(duty.key) == (new.host, new.port), what="the thread knows"
+        )
+        assert before != twin.server_of(duty.key)
+        await wait_until(
+            lambda: len(duty.passes) > 1, timeout=PATIENCE, what="a pass at the new one"
+        )
+
+
 async def test_thread_follows_a_failover_in_a_cluster(cluster_group: ClusterGroup) -> None:
     duty = Duty("{pool}")
     async with opened_link(cluster_group.url) as link, keeping(link, duty.do):

@@ -132,6 +132,20 @@ async def test_master_that_sentinels_have_replaced_is_left_though_it_still_takes
         assert await new.command("GET", key) == b"after"
 
 
+async def test_server_has_another_name_after_a_failover(sentinel_group: SentinelGroup) -> None:
+    """And whoever wants to know is told, once the sentinels have said so."""
+    old, told = await sentinel_group.master(), list[object]()
+    async with opened_link(sentinel_group.url) as link:
+        link.on_moved = lambda: told.append(link.server_of("k"))
+        assert link.may_fail_over
+        assert link.server_of("k") == (old.host, old.port)
+        new = await sentinel_group.failover()
+        await wait_until(lambda: bool(told), what="the link has heard of it")
+        assert set(told) == {(new.host, new.port)}
+        await link.call("k", "EXISTS", "k", repeatable=True)
+        assert link.server_of("k") == (new.host, new.port)
+
+
 @pytest.mark.parametrize("trouble", ["killed", "paused"])
 async def test_some_sentinels_may_be_down(sentinel_group: SentinelGroup, trouble: str) -> None:
     """One that answers is enough, wherever it stands in the URL; a silent one costs a second."""

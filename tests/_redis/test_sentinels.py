@@ -172,6 +172,25 @@ async def test_news_that_were_followed_are_no_news_any_more() -> None:
     assert door.heed(OLD, NEW)
 
 
+async def test_door_leads_elsewhere_from_the_announcement_on() -> None:
+    """Before anybody has connected there; and back, should it not be true."""
+    door, pool, clock = told_door()
+    assert door.leads_to is None
+    await door.open()
+    assert door.leads_to == OLD
+    door.heed(("10.0.0.9", 9), NEW)
+    assert door.leads_to == OLD
+    door.heed(OLD, NEW)
+    assert door.leads_to == NEW
+    await door.open()
+    assert pool.connected == [OLD, NEW]
+    assert door.leads_to == NEW
+    door.heed(NEW, OLD)
+    assert door.leads_to == OLD
+    clock.now += REPLACED_FOR
+    assert door.leads_to == NEW
+
+
 async def test_nobody_who_knows_the_master_is_passing_trouble() -> None:
     door, pool, _clock = told_door()
     for trouble in (redis.ConnectionError("No master found"), TimeoutError()):

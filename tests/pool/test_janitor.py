@@ -33,6 +33,12 @@ from tests.pool.scenes import (
 TTL = 0.6
 
 
+@pytest.fixture(autouse=True)
+def _without_failovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nobody need have looked at a server for long: `test_failovers.py` is about that."""
+    monkeypatch.setattr("pulsewire.pool.janitor.PATIENCE", 0.0)
+
+
 async def test_jobs_of_a_dead_worker_start_elsewhere_and_nothing_of_it_is_left(
     make_node: MakeNode,
     watched: pulsewire.Hub,
@@ -237,9 +243,9 @@ async def test_janitor_rests_while_the_flag_is_up(
         calls: list[Any] = []
         survey, assign = node._store.survey, node._store.assign
 
-        async def counted_survey(who: str) -> Any:
+        async def counted_survey(who: str, **which: Any) -> Any:
             surveys.append(who)
-            return await survey(who)
+            return await survey(who, **which)
 
         async def counted_assign(*arguments: Any) -> Any:
             calls.append(arguments)

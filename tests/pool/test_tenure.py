@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from pulsewire._core.failovers import PATIENCE, REVALIDATION, UNREPLICATED
 from pulsewire.pool.options import LEAST_TTL, NodeOptions
 from pulsewire.pool.tenure import Tenure
 
@@ -72,6 +73,132 @@ def test_worker_given_up_is_no_concern_whatever_comes_after_it() -> None:
     assert tenure.deadline("w") == -math.inf
     assert tenure.lapsed(200.0, 0.0) == ["v"]
     assert tenure.next_check(102.0, 0.0) == TTL
+
+
+# --- failovers
+
+
+def test_renewals_of_the_last_seconds_count_for_nothing_at_another_server() -> None:
+    """Which need not know them. Those before it must know."""
+    tenure = Tenure(TTL)
+    tenure.enrolled("w", 100.0)
+    for at in (101.0, 101.5, 102.0, 103.5):
+        tenure.renewed(["w"], [], at)
+    tenure.moved(101.6)
+    assert tenure.deadline("w") == 101.5 + TTL
+    assert tenure.lapsed(104.4, 0.0) == []
+    assert tenure.lapsed(104.5, 0.0) == ["w"]
+
+
+def test_worker_that_only_the_old_server_need_know_has_a_moment_to_ask_the_new_one() -> None:
+    tenure = Tenure(3 * REVALIDATION)
+    tenure.enrolled("w", 100.0)
+    tenure.moved(100.5)
+    assert tenure.deadline("w") == 100.5 + REVALIDATION
+    tenure.renewed(["w"], [], 101.0)
+    assert tenure.deadline("w") == 101.0 + 3 * REVALIDATION
+
+
+def test_move_to_another_server_lengthens_no_deadline() -> None:
+    tenure = Tenure(TTL)
+    tenure.enrolled("w", 100.0)
+    tenure.moved(100.0 + TTL - 0.5)
+    assert tenure.deadline("w") == 100.0 + TTL
+
+
+def test_further_moves_cost_nothing_while_nothing_was_renewed_between_them() -> None:
+    """What counts for nothing cannot count for less."""
+    tenure = Tenure(30.0)
+    tenure.enrolled("w", 100.0)
+    for at in (110.0, 120.0):
+        tenure.renewed(["w"], [], at)
+    tenure.moved(121.0)
+    assert tenure.deadline("w") == 140.0
+    tenure.moved(122.0)
+    assert tenure.deadline("w") == 140.0
+    tenure.renewed(["w"], [], 123.0)
+    tenure.moved(124.0)
+    assert tenure.deadline("w") == 140.0
+
+
+def test_move_concerns_every_worker_and_brings_none_back() -> None:
+    tenure = Tenure(30.0)
+    for worker in ("w", "v", "u"):
+        tenure.enrolled(worker, 100.0)
+    tenure.given_up("u")
+    tenure.renewed(["w", "v"], ["v"], 101.0)
+    tenure.moved(102.0)
+    assert tenure.deadline("w") == 102.0 + REVALIDATION
+    assert tenure.deadline("v") == tenure.deadline("u") == -math.inf
+
+
+@dataclass(frozen=True)
+class Failover:
+    """One, at the time 0 on everybody's clock, and what its owner does.
+
+    Attributes:
+        ttl: of the lease.
+        renewals: seconds from one to the next, as shares of the lease, before the owner hears of the new server.
+        heard: when it does.
+        asks: seconds after that until it asks the new server, until that carries it out, and until the reply is here.
+    """
+
+    ttl: float
+    renewals: list[float]
+    heard: float
+    asks: tuple[float, float, float]
+
+    def takes_over(self, patience: float, looks_from: float) -> tuple[Tenure, float]:
+        """What the owner believes when its jobs are taken over, and when they are, if it renews no more than once."""
+        tenure, at, ends = Tenure(self.ttl), self.heard - sum(self.renewals) * self.ttl, -math.inf
+        tenure.enrolled("w", at)
+        for share in [0.0, *self.renewals]:
+            at += share * self.ttl
+            tenure.renewed(["w"], [], at)
+            if at <= 0:
+                ends = at + self.ttl
+        tenure.moved(self.heard)
+        taken_over = max(looks_from + patience, ends)
+        asked = self.heard + self.asks[0]
+        carried_out = asked + self.asks[1]
+        if carried_out < taken_over:
+            is_lost = carried_out >= ends
+            if not is_lost:
+                taken_over = max(looks_from + patience, carried_out + self.ttl)
+            if carried_out + self.asks[2] <= taken_over:
+                tenure.renewed(["w"], ["w"] if is_lost else [], asked)
+        return tenure, taken_over
+
+
+SHORT = Failover(1.5, [0.33] * 9, 0.9, (0.6, 0.0, 0.0))
+
+
+def test_without_patience_owners_are_taken_for_dead_after_a_failover() -> None:
+    """Which is why there is some."""
+    tenure, taken_over = SHORT.takes_over(0.0, looks_from=0.0)
+    assert tenure.lapsed(taken_over, 0.0) == []
+
+
+@given(
+    st.builds(
+        Failover,
+        st.floats(LEAST_TTL, 60.0),
+        st.lists(st.floats(0.01, 0.9), min_size=1, max_size=30),
+        st.floats(0.0, UNREPLICATED),
+        st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 5.0), st.floats(0.0, 5.0)),
+    ),
+    st.floats(0.0, 10.0),
+)
+@example(SHORT, 0.0)
+@settings(max_examples=500, deadline=None)
+def test_nobody_is_taken_for_dead_who_believes_in_its_lease_whatever_a_failover_has_lost(
+    failover: Failover, looks_from: float
+) -> None:
+    """Late news, late and lost replies; a janitor that looked all the time, or has just begun to (protocol 6.3)."""
+    # else the new server does not know it
+    assume(sum(failover.renewals) * failover.ttl > failover.heard)
+    tenure, taken_over = failover.takes_over(PATIENCE, looks_from)
+    assert tenure.lapsed(taken_over + 1e-9, 0.0) == ["w"]
 
 
 # --- random histories: a server with a clock of its own, a node, and messages between them

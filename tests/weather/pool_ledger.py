@@ -89,7 +89,6 @@ class Verdict:
         wakings: seconds from waking up until a job that was another's had stopped, each.
         starved: overlaps that the machine is to blame for: the process says itself that it did not get to run.
         fenced: workers that gave up by themselves.
-        outlived: overlaps at failovers that have lost renewals of leases: the old owner learns of it by the next one.
     """
 
     jobs: int
@@ -108,7 +107,6 @@ class Verdict:
     wakings: tuple[float, ...]
     starved: int
     fenced: int
-    outlived: int
 
     def assert_clean(self) -> None:
         """No promise was broken."""
@@ -137,7 +135,6 @@ class Ledger:
         deaths: pid -> when the process was gone.
         frozen: pid -> when it could not run, as the test made it so.
         outages: when no server, or no node, was there.
-        failovers: when renewals of leases may have been acknowledged that the new master never got.
         forgiven: when a dispatch began whose job the server may lose after it has acknowledged it.
     """
 
@@ -151,7 +148,6 @@ class Ledger:
     deaths: dict[int, float] = field(default_factory=dict)
     frozen: dict[int, list[Span]] = field(default_factory=lambda: defaultdict(list))
     outages: list[Span] = field(default_factory=list)
-    failovers: list[Span] = field(default_factory=list)
     forgiven: list[Span] = field(default_factory=list)
     stints: dict[str, list[Stint]] = field(default_factory=lambda: defaultdict(list))
     other: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -246,7 +242,7 @@ class Ledger:
         starved: dict[int, list[Span]] = defaultdict(list)
         for fact in self.other["stalled"]:
             starved[fact["pid"]].append((fact["since"], fact["at"]))
-        doubled, starving, outlived = self._doubled(starved)
+        doubled, starving = self._doubled(starved)
         gaps = {key: list(self._gaps(key, now, lease)) for key in self.due() if self.stints[key]}
         superseded = _Superseded(self.stints)
         believed = [
@@ -281,7 +277,6 @@ class Ledger:
             wakings=tuple(self._wakings()),
             starved=starving,
             fenced=len(self.other["fenced"]),
-            outlived=outlived,
         )
 
     def _pairs(self) -> Iterable[tuple[Stint, Stint]]:
@@ -292,9 +287,9 @@ class Ledger:
                 for newer in ordered[number + 1 :]:
                     yield older, newer
 
-    def _doubled(self, starved: dict[int, list[Span]]) -> tuple[list[str], int, int]:
-        """Overlaps that nothing excuses; how many the machine is to blame for, and how many lost renewals."""
-        found, excused, outlived = [], 0, 0
+    def _doubled(self, starved: dict[int, list[Span]]) -> tuple[list[str], int]:
+        """Overlaps that nothing excuses; and how many the machine is to blame for."""
+        found, excused = [], 0
         for older, newer in self._pairs():
             overlap = (newer.began, min(older.ended, newer.ended))
             stale = min(older, newer, key=lambda stint: stint.token)
@@ -302,11 +297,9 @@ class Ledger:
                 continue
             if _inside(overlap, starved[stale.pid]):
                 excused += 1
-            elif _inside(overlap, self.failovers):
-                outlived += 1
             else:
                 found.append(f"{older.key}: {older} and {newer}")
-        return found, excused, outlived
+        return found, excused
 
     def _unordered(self) -> Iterable[str]:
         for older, newer in self._pairs():

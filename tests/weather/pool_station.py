@@ -488,7 +488,6 @@ def tally_of(verdict: Verdict, tries: int = 1, recoveries: Sequence[float] = ())
         tries=tries,
         acts=verdict.jobs,
         lost=len(verdict.lost) + len(verdict.revived),
-        again=verdict.outlived,
         owners=len(verdict.doubled) + len(verdict.believed),
         wrong=len(verdict.unordered) + len(verdict.refused_wrongly) + len(verdict.ownerless),
         recoveries=recoveries or verdict.gaps,

@@ -37,7 +37,10 @@ async def order_failover(group: SentinelGroup) -> SingleServer:
     await group.failover()
 
     async def is_replica() -> bool:
-        return (await old.info("replication"))["role"] == "slave"
+        try:
+            return (await old.info("replication"))["role"] == "slave"
+        except ConnectionError:  # when it becomes one, the sentinels end its connections
+            return False
 
     await wait_until(is_replica, timeout=20.0, what=f"{old!r} is a replica")
     return old

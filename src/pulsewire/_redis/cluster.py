@@ -233,6 +233,10 @@ class ClusterLink(Link):
         """Those to the masters that a connection was opened to at any time."""
         return [lane for lane in self._lanes.values() if lane.info is not None]
 
+    def server_of(self, key: str) -> object:
+        """The node that has its slot, by the map."""
+        return self._slots.owners[key_slot(key)]
+
     async def look_around(self) -> None:
         """Ask for the map of slots; a node that does not answer is passed over."""
         await self._learn_quietly()

@@ -109,6 +109,14 @@ class SentinelDoor(PoolDoor):
 
         return await _connected(connection, self.address, connect)
 
+    @property
+    def leads_to(self) -> tuple[str, int] | None:
+        """Where the last connection was opened, or by whom that one was replaced. None before the first."""
+        led_to, replaced = self.whereabouts.led_to, self.whereabouts.replaced
+        if replaced is not None and replaced[0] == led_to and self.clock.monotonic() < replaced[2]:
+            return replaced[1]
+        return led_to
+
     async def find(self) -> tuple[str, int]:
         """Where a connection would be opened now.
 

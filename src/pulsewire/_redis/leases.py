@@ -136,6 +136,8 @@ class LeaseThread:
         while not self._is_stopping:
             try:
                 async with self._link.twin(self._options) as link:
+                    # what was renewed may be unknown at the new server
+                    link.on_moved = self._wake.set
                     while not self._is_stopping:
                         await self._one_pass(link, backoff)
             except PASSING as error:  # it could not even connect

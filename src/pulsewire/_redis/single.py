@@ -54,7 +54,11 @@ class SingleLink(Link):
                 self.shown, "this is a sentinel; use redis+sentinel://host:port/name-of-the-master"
             )
         if isinstance(self._door, SentinelDoor):
+            self._only.on_moved = self._note_moved
             SwitchListener(self._door, self._only, options.logger).start(self.tasks)
+
+    def _note_moved(self) -> None:
+        self.on_moved()
 
     def _close(self) -> None:
         if self._only is not None:
@@ -88,6 +92,10 @@ class SingleLink(Link):
     def lanes(self) -> list[Lane]:
         """The one there is."""
         return [] if self._only is None else [self._only]
+
+    def server_of(self, key: str) -> object:
+        """The address of the master that was announced last, or that was connected to."""
+        return self._door.leads_to if isinstance(self._door, SentinelDoor) else None
 
     async def ask_sentinels(self) -> list[tuple[str, bool | None, str]]:
         """See `Link.ask_sentinels`."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import anyio
 
+from pulsewire._core.clock import SYSTEM_CLOCK
+from pulsewire._core.failovers import PATIENCE, Vigil
 from pulsewire._core.vitals import going_on
 from pulsewire.errors import DecodeError, JobNotFound, NoWorkers
 from pulsewire.pool.crew import Crew
-from pulsewire.pool.store import JANITOR_TTL
+from pulsewire.pool.store import JANITOR_TTL, Survey
 from pulsewire.pool.wire import SHUTDOWN_ENTRY, Order, decode_order
 from pulsewire.rmap.map import ReplicatedMap
 
@@ -28,13 +30,14 @@ class Janitor:
         self._crew = crew
         self._workers = workers
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
+        self._vigil = Vigil(PATIENCE if crew.store.link.may_fail_over else 0.0)
 
     async def clean_up_once(self) -> None:
         """Look whether there is anything to do, and do it if nobody else does."""
         while True:
             going_on()
-            survey = await self._crew.store.survey(self._crew.node)
-            if survey.outcome != "work":
+            survey = await self._survey()
+            if survey is None or survey.outcome != "work":
                 return
             for worker in survey.dead:
                 self._crew.suspect(worker)
@@ -44,6 +47,14 @@ class Janitor:
             given += await self._give(survey.due, "")
             if not given:
                 return  # nobody takes them now; or all is done
+
+    async def _survey(self) -> Survey | None:
+        """What is to be done. None when another server took over meanwhile: nobody knows which of them has answered."""
+        store = self._crew.store
+        server = store.link.server_of(store.keys.leases)
+        may_believe = self._vigil.is_over(server, SYSTEM_CLOCK.monotonic())
+        survey = await store.survey(self._crew.node, given_up_only=not may_believe)
+        return survey if store.link.server_of(store.keys.leases) == server else None
 
     async def _bury(self, worker: str) -> int:
         """Give a dead worker's jobs to others, and take it out. How much was got done."""
@@ -107,7 +118,9 @@ class Janitor:
         async def end(key: str) -> None:
             async with self._limiter:
                 job = await store.job(key, payload=False)
-                if job is not None:
+                if job is None:
+                    await store.assign(key, worker, None, "")  # a key without a job: take it out
+                else:
                     await self._end(key, worker, job.token)
 
         async with anyio.create_task_group() as ending:

@@ -164,20 +164,33 @@ class SentinelGroup:
         return await self.master()
 
     async def failover(self, *, timeout: float = 15.0) -> SingleServer:
-        """Let the sentinels change the master in an orderly way; returns the new one."""
-        old = await self.master()
+        """Let the sentinels change the master in an orderly way; returns the new one.
+
+        A failover that they give up, since it took longer than `failover_timeout` on a busy machine, is begun again.
+        """
+        old, leader = await self.master(), self.sentinels[0]
 
         async def accepted() -> bool:
+            if await self._vote(leader) != old.address:
+                return True  # it is over already
             try:
-                await self.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
+                await leader.command("SENTINEL", "FAILOVER", SERVICE)
             except ReplyError as error:
                 if error.code not in ("NOGOODSLAVE", "INPROG"):
                     raise
                 return False
             return True
 
-        await wait_until(accepted, timeout=timeout, what="a sentinel began the failover")
-        return await self.wait_new_master(old, timeout=timeout)
+        async def succeeded() -> bool:
+            await wait_until(accepted, timeout=timeout, what="a sentinel began the failover")
+            try:
+                await self.wait_new_master(old, timeout=2 * self.failover_timeout + 1.0)
+            except AssertionError:
+                return False
+            return True
+
+        await wait_until(succeeded, timeout=2 * timeout, what=f"the sentinels replaced {old!r}")
+        return await self.master()
 
     async def restart(self, server: SingleServer) -> None:
         """Start a data server again: as a replica of the present master, unless it is still that."""

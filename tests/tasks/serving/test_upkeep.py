@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 import pulsewire
+from pulsewire._core.failovers import PATIENCE as FAILOVER_PATIENCE
+from pulsewire._core.failovers import Vigil
 from pulsewire.tasks import NewTask
-from pulsewire.testing import FaultProxy, wait_until
+from pulsewire.testing import FaultProxy, Topology, wait_until
 from tests.facts import PATIENCE, Facts, on_one_server
 from tests.tasks.facts import MakeServer, Recorder
 from tests.tasks.golang import Go
@@ -16,6 +19,12 @@ from tests.tasks.scenes import FAR_AHEAD, LONG_AGO, Queue, misplaced, packed
 
 TOPOLOGIES = ["standalone", "cluster"]
 LAPSED = LONG_AGO + 0.5
+
+
+@pytest.fixture(autouse=True)
+def _without_failovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nobody need have looked at a server for long; the tests that are about that say so."""
+    monkeypatch.setattr("pulsewire.tasks.serving.upkeep.PATIENCE", 0.0)
 
 
 # --- forwarding
@@ -182,6 +191,55 @@ async def test_many_are_recovered(
     async with make_server():
         await queue.wait_empty()
     assert sorted(recorder.ids) == [f"{n:03}" for n in range(250)]
+
+
+@on_one_server
+async def test_tasks_are_recovered_after_a_while_at_the_same_server(
+    make_server: MakeServer, recorder: Recorder, queue: Queue
+) -> None:
+    """After a failover leases end earlier than the living believe, who renew them again (pool protocol 6.3)."""
+    async with make_server() as server:
+        await queue.active("a", owner="dead", lease=LAPSED)
+        await recorder.wait_runs(1)
+        upkeep = server._upkeep
+        vigil = upkeep._vigils["default"] = Vigil(3600.0)
+        await queue.active("b", owner="dead", lease=LAPSED)
+        for _ in range(3):
+            await upkeep.recover_once()
+        assert recorder.ids == ["a"]
+        vigil._since = -math.inf
+        await recorder.wait_runs(2)
+    assert recorder.ids == ["a", "b"]
+
+
+@on_one_server
+async def test_nothing_is_recovered_when_the_server_was_another_one_meanwhile(
+    make_server: MakeServer, recorder: Recorder, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows which of the two has answered."""
+    async with make_server(lease=3600.0) as server:
+        await queue.active("a", owner="dead", lease=LAPSED)
+        names = iter(("old", "new"))
+        link = server._crew.link
+        with monkeypatch.context() as patch:
+            patch.setattr(link, "server_of", lambda _key: next(names))
+            await server._upkeep.recover_once()
+        assert next(names, None) is None
+        assert recorder.ids == []
+        assert set((await queue.content())["active"]) == {"a"}
+        await server._upkeep.recover_once()
+        await recorder.wait_runs(1)
+
+
+@pytest.mark.parametrize("topology", ["standalone", "sentinel", "cluster"], indirect=True)
+async def test_vigil_is_held_where_another_server_may_take_over(
+    make_server: MakeServer, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pulsewire.tasks.serving.upkeep.PATIENCE", FAILOVER_PATIENCE)
+    async with make_server() as server:
+        may_fail_over = server._crew.link.info.topology != "standalone"
+        expected = FAILOVER_PATIENCE if may_fail_over else 0.0
+        assert server._upkeep._vigils["default"]._patience == expected
 
 
 @on_one_server

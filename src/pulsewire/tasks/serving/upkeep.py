@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from pulsewire._core.failovers import PATIENCE, Vigil
 from pulsewire._core.loops import PASSING
 from pulsewire._core.vitals import going_on, resting
 from pulsewire.errors import DecodeError, TaskError, TaskLeaseLost
@@ -39,6 +40,10 @@ class Upkeep:
         self._stop = crew.working.stop
         self._judgement = Judgement(crew.options, crew.logger)
         self._recover_from = 0.0
+        self._vigils = {
+            place.name: Vigil(PATIENCE if place.store.link.may_fail_over else 0.0)
+            for place in self._places
+        }
 
     async def forward_once(self) -> None:
         """Move due tasks of all queues, and wait until the next one is due, or for `forward_interval`."""
@@ -86,8 +91,12 @@ class Upkeep:
                 going_on()
 
     async def _recover(self, place: QueuePlace) -> int:
-        asked_at = time.monotonic()
+        asked_at, server = time.monotonic(), place.store.server
+        if not self._vigils[place.name].is_over(server, asked_at):
+            return 0  # after a failover leases end earlier than their owners believe
         lapsed = await place.store.lapsed()
+        if place.store.server != server:
+            return 0
         if time.monotonic() - asked_at > WAITED:
             self._let_owners_go_first()
             return 0

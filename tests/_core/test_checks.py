@@ -13,6 +13,7 @@ from pulsewire._core.checks import (
     MAX_NAME_CHARACTERS,
     check_at_least,
     check_count,
+    check_life,
     check_name,
     check_seconds,
 )
@@ -57,6 +58,7 @@ def test_name_of_513_characters_is_refused_with_both_numbers() -> None:
     """The message says how long it is and what is allowed, and does not repeat all of it."""
     with pytest.raises(InvalidName, match=r"513 characters, at most 512") as caught:
         check_name("stream", "x" * 513)
+    assert caught.value.name == "x" * 40 + "..."
     assert len(str(caught.value)) < 200
 
 
@@ -117,3 +119,24 @@ def test_seconds_that_are_not_finite_and_positive_are_refused(value: Any) -> Non
     with pytest.raises(InvalidOption, match="block") as caught:
         check_seconds("block", value)
     assert repr(value) in str(caught.value)
+
+
+def test_time_to_live_is_given_once_or_not_at_all() -> None:
+    for ttl, sliding_ttl in ((None, None), (1, None), (None, 0.001)):
+        check_life(ttl, sliding_ttl)
+    with pytest.raises(
+        InvalidOption, match="ttl=5 is given, too; choose one or the other"
+    ) as caught:
+        check_life(5, 60.0)
+    assert (caught.value.option, caught.value.value) == ("sliding_ttl", 60.0)
+
+
+@pytest.mark.parametrize("value", [0, 0.0009, math.inf, "5"])
+def test_impossible_time_to_live_is_refused_by_its_name(value: Any) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        check_life(value, 60.0)
+    assert (caught.value.option, caught.value.value) == ("ttl", value)
+    with pytest.raises(InvalidOption) as caught:
+        check_life(60.0, value)
+    assert (caught.value.option, caught.value.value) == ("sliding_ttl", value)
+    assert "finite" in str(caught.value) or "number of seconds" in str(caught.value)

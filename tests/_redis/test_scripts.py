@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import pulsewire
-from pulsewire._redis.scripts import Script
+from pulsewire._redis.scripts import Script, ms, text
 from pulsewire.testing import Topology
 
 SOURCE = Path(pulsewire.__file__).parent
@@ -68,6 +68,21 @@ def test_missing_file_is_an_error_when_the_module_is_loaded(package: Path, missi
 def test_text_of_a_script_is_not_in_its_repr(package: Path) -> None:
     (package / "one.lua").write_text("return 12345")
     assert "12345" not in repr(Script.load("scripted", "one"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [(0.0, 0), (0.0004, 0), (0.0006, 1), (1.2345, 1235), (1.001, 1001), (30, 30_000)],
+)
+def test_seconds_are_rounded_to_milliseconds(seconds: float, milliseconds: int) -> None:
+    """Not cut off: 1.001 * 1000 is a little less than 1001."""
+    assert ms(seconds) == milliseconds
+
+
+def test_word_of_a_reply_is_text_whatever_it_came_as() -> None:
+    assert text(b"gr\xc3\xb6\xc3\x9fe") == text("größe") == "größe"
+    assert text(b"a\xffb") == "a\ufffdb"
+    assert text(7) == "7"
 
 
 def test_there_are_scripts() -> None:

@@ -160,8 +160,8 @@ def test_map_knows_the_owner_of_each_slot() -> None:
 def test_slots_that_nobody_serves_have_no_owner() -> None:
     slots = SlotMap.from_reply(REPLY, ASKED)
     assert slots.owners[16004] is None
-    assert slots.uncovered() == SLOT_COUNT - 16004
-    assert SlotMap.empty().uncovered() == SLOT_COUNT
+    assert slots.owners.count(None) == SLOT_COUNT - 16004
+    assert SlotMap.empty().owners.count(None) == SLOT_COUNT
     assert SlotMap.empty().masters() == []
 
 

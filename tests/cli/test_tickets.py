@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from pathlib import Path
 
 import pytest
 import redis
@@ -26,6 +27,17 @@ def test_publishing_logs_what_the_article_logs(invoke: Invoke, namespace: str) -
         re.fullmatch(rf"{STAMP} Published ticket \d+ as event \d+-\d+", line) for line in tickets
     )
     assert published.endswith("Published 3 tickets")
+
+
+@pytest.mark.parametrize("half", ["publish", pytest.param("consume", marks=pytest.mark.slow)])
+def test_without_a_server_both_halves_end_with_an_error_that_names_it(
+    invoke: Invoke, half: str, tmp_path: Path
+) -> None:
+    nobody = f"unix://{tmp_path}/nobody.sock"
+    result = invoke("tickets", half, "--url", nobody)
+    assert result.exit_code == 1
+    assert f"error: no usable server at {nobody}" in result.stderr
+    assert "Traceback" not in result.output
 
 
 def test_an_entry_has_the_fields_of_the_article(invoke: Invoke, namespace: str, url: str) -> None:

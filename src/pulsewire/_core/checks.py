@@ -57,3 +57,14 @@ def check_seconds(option: str, value: float, least: float = 0.001) -> float:
     if not least <= value < 1e10:
         raise InvalidOption(option, value, f"must be seconds, at least {least:g} and finite")
     return float(value)
+
+
+def check_life(ttl: float | None, sliding_ttl: float | None) -> None:
+    """Whether at most one of two times to live is given, in seconds; without either a thing lives for ever."""
+    for option, seconds in (("ttl", ttl), ("sliding_ttl", sliding_ttl)):
+        if seconds is not None:
+            check_seconds(option, seconds)
+    if ttl is not None and sliding_ttl is not None:
+        raise InvalidOption(
+            "sliding_ttl", sliding_ttl, f"ttl={ttl} is given, too; choose one or the other"
+        )

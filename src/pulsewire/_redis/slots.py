@@ -86,7 +86,3 @@ class SlotMap:
     def move(self, slot: int, to: NodeAddress) -> None:
         """One slot has a new owner (a MOVED reply said so)."""
         self.owners[slot] = to
-
-    def uncovered(self) -> int:
-        """How many slots nobody serves."""
-        return self.owners.count(None)

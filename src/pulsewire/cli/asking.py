@@ -16,10 +16,12 @@ AT_ONCE = 20
 """How many are asked about at the same time."""
 
 
-async def ask_each(things: Iterable[T], ask: Callable[[T], Awaitable[V]]) -> list[V]:
+async def ask_each(
+    things: Iterable[T], ask: Callable[[T], Awaitable[V]], *, at_once: int = AT_ONCE
+) -> list[V]:
     """Return the answer about each thing, in the order of the things."""
     found: dict[int, V] = {}
-    limiter = anyio.CapacityLimiter(AT_ONCE)
+    limiter = anyio.CapacityLimiter(at_once)
 
     async def one(number: int, thing: T) -> None:
         async with limiter:

@@ -1,4 +1,4 @@
-"""Files that a command reads or writes as a whole."""
+"""What a command reads or writes as a whole: files, and payloads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 
 import typer
 
-__all__ = ["read_text", "write_whole"]
+__all__ = ["read_payload", "read_text", "write_whole"]
+
+
+def read_payload(word: str) -> bytes:
+    """Return what an argument says, byte for byte as it was typed; all of standard input for `-`."""
+    return sys.stdin.buffer.read() if word == "-" else word.encode(errors="surrogateescape")
 
 
 def read_text(file: Path) -> str:

@@ -1,36 +1,27 @@
-"""`pulsewire map`: look at replicated maps, read and write them, watch them, carry them to files and back.
+"""`pulsewire map`: look at replicated maps, read and write them, watch them.
 
 Values are bytes here, so whatever programs have stored can be shown. What only reads or writes single keys asks the
-server and joins nothing.
+server and joins nothing. Files: `map_files.py`.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Awaitable, Callable, Iterable
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-import anyio
 import typer
 
 import pulsewire
-from pulsewire.cli import describe, files, render
+from pulsewire.cli import describe, files, map_files, render
+from pulsewire.cli.asking import ask_each
+from pulsewire.cli.confirm import confirm
 from pulsewire.cli.failures import FAILED
-from pulsewire.cli.map_document import (
-    BadDocument,
-    as_document,
-    differences,
-    read_document,
-    value_as_data,
-)
+from pulsewire.cli.map_access import delete_each, missing, open_map, whole_of
+from pulsewire.cli.map_document import value_as_data
 from pulsewire.cli.options import AsJson, NamespaceOption, UrlOption
 from pulsewire.cli.running import Signals, run
 
 __all__ = ["app"]
-
-T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Look at replicated maps, read and write them.")
 
@@ -41,12 +32,6 @@ Condition = Annotated[
     str | None, typer.Option("--if", help="Only if the key holds this value.", metavar="VALUE")
 ]
 
-_ASKED_AT_ONCE = 20
-"""Maps that `ls` and `prune` deal with at the same time."""
-_DELETED_AT_ONCE = 500
-"""Keys that leave in one write."""
-_LARGEST_VALUE = 512 * 1024 * 1024
-"""The server's own limit: how large the values of a map may be is for its programs to say."""
 _NUMBER_IS_NO_OPTION = {"ignore_unknown_options": True}
 """So that `-5` can be written as it is."""
 
@@ -89,13 +74,13 @@ def info(
 
     async def command(_: Signals) -> int:
         async with pulsewire.connect(url, namespace=namespace) as hub:
-            found = await _map(hub, name).info()
+            found = await open_map(hub, name).info()
         if as_json:
             render.json_document(describe.map_as_data(found))
         elif found.exists:
             describe.show_map(found)
         else:
-            return _missing(name)
+            return missing(name)
         return 0 if found.exists else FAILED
 
     run(command)
@@ -119,9 +104,9 @@ def get(
             if keys:
                 found = await _fetch(hub, name, keys)
             else:
-                revision, found = await _whole(hub, name)
+                revision, found = await whole_of(hub, name)
                 if not revision and not found:
-                    return _missing(name)
+                    return missing(name)
         absent = [key for key in keys or () if key not in found]
         for key in absent:
             render.fail(
@@ -164,7 +149,7 @@ def watch(
     async def command(_: Signals) -> None:
         async with (
             pulsewire.connect(url, namespace=namespace) as hub,
-            _map(hub, name) as joined,
+            open_map(hub, name) as joined,
         ):
             printed = 0
             changes = joined.changes(initial=initial)
@@ -206,11 +191,11 @@ def set_value(
     """Store a value, and say what was there before."""
     if if_absent and test is not None:
         raise typer.BadParameter("not together with --if", param_hint="--if-absent")
-    data = sys.stdin.buffer.read() if value == "-" else value.encode()
+    data = files.read_payload(value)
 
     async def command(_: Signals) -> int:
         async with pulsewire.connect(url, namespace=namespace) as hub:
-            target = _map(hub, name)
+            target = open_map(hub, name)
             if if_absent:
                 updated = await target.set_if_absent(key, data)
                 old, existed = None, not updated
@@ -250,7 +235,7 @@ def delete(
 
     async def command(_: Signals) -> int:
         async with pulsewire.connect(url, namespace=namespace) as hub:
-            target = _map(hub, name)
+            target = open_map(hub, name)
             if test is not None:
                 done = await target.test_and_delete(keys[0], test.encode())
                 deleted = [keys[0]] if done.deleted else []
@@ -260,8 +245,9 @@ def delete(
                     )
                     return FAILED
             else:
-                before = await _for_each(dict.fromkeys(keys), target.delete, _DELETED_AT_ONCE)
-                deleted = [key for key, old in before.items() if old is not None]
+                once = list(dict.fromkeys(keys))
+                before = await delete_each(target, once)
+                deleted = [key for key, old in zip(once, before, strict=True) if old is not None]
         if as_json:
             render.json_document({"deleted": deleted})
         else:
@@ -285,7 +271,7 @@ def inc(
 
     async def command(_: Signals) -> None:
         async with pulsewire.connect(url, namespace=namespace) as hub:
-            number = await _map(hub, name).inc(key, by)
+            number = await open_map(hub, name).inc(key, by)
         if as_json:
             render.json_document({"value": number})
         else:
@@ -311,7 +297,7 @@ def append(
 
     async def command(_: Signals) -> None:
         async with pulsewire.connect(url, namespace=namespace) as hub:
-            target = _map(hub, name)
+            target = open_map(hub, name)
             write = target.append_unique_values if unique else target.append_values
             found = await write(key, *items)
         _show_list(found, as_json=as_json)
@@ -333,7 +319,7 @@ def remove(
 
     async def command(_: Signals) -> int:
         async with pulsewire.connect(url, namespace=namespace) as hub:
-            done = await _map(hub, name).remove_values(key, *items)
+            done = await open_map(hub, name).remove_values(key, *items)
         _show_list(done.values, as_json=as_json)
         if not done.removed:
             render.fail(
@@ -345,94 +331,7 @@ def remove(
     run(command)
 
 
-# --- files
-
-
-@app.command("export")
-def export_map(
-    name: Name,
-    *,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            show_default="standard output",
-            help="Write to this file.",
-            metavar="FILE",
-        ),
-    ] = None,
-    url: UrlOption = None,
-    namespace: NamespaceOption = "",
-) -> None:
-    """Write a whole map, of one revision, as a JSON document. Values that are no text become base64."""
-
-    async def command(_: Signals) -> int:
-        async with pulsewire.connect(url, namespace=namespace) as hub:
-            revision, entries = await _whole(hub, name)
-        if not revision and not entries:
-            return _missing(name)
-        document = as_document(name, revision, entries)
-        if output is None:
-            render.json_document(document)
-            return 0
-        try:
-            files.write_whole(output, render.as_json(document) + "\n")
-        except OSError as error:
-            render.fail(f"{output} cannot be written: {error.strerror}", "Name another file.")
-            return FAILED
-        render.say(f"exported {len(entries):,} keys at revision {revision:,} to {output}")
-        return 0
-
-    run(command)
-
-
-@app.command("import")
-def import_map(
-    name: Name,
-    file: Annotated[
-        Path,
-        typer.Argument(help="What `export` has written; - reads standard input.", metavar="FILE"),
-    ],
-    *,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Also remove keys that are not in the file.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would change.")
-    ] = False,
-    as_json: AsJson = False,
-    url: UrlOption = None,
-    namespace: NamespaceOption = "",
-) -> None:
-    """Make a map hold what a file says. Only what differs is written.
-
-    The whole file is checked before anything is written. Each key is then a change of its own: readers may see some
-    of them before others, and what an interrupted import has not reached, the next one does.
-    """
-    wanted = _read(file)
-
-    async def command(_: Signals) -> None:
-        async with pulsewire.connect(url, namespace=namespace) as hub:
-            _revision, now = await _whole(hub, name)
-            found = differences(now, wanted, replace=replace)
-            if not dry_run:
-                target = _map(hub, name)
-                await target.set_many(found.to_set)
-                await _for_each(found.removed, target.delete, _DELETED_AT_ONCE)
-        if as_json:
-            render.json_document(describe.differences_as_data(found, dry_run=dry_run))
-            return
-        if dry_run:
-            for line in describe.difference_lines(found):
-                render.say(line)
-        counts = (
-            f"{len(found.added):,} added, {len(found.changed):,} changed, "
-            f"{len(found.removed):,} removed, {found.unchanged:,} unchanged"
-        )
-        render.say(f"would be: {counts}" if dry_run else counts)
-
-    run(command)
+map_files.register(app)
 
 
 # --- removing
@@ -448,11 +347,16 @@ def reset(
     namespace: NamespaceOption = "",
 ) -> None:
     """Remove all keys of a map, and its time to live until a program that knows of one writes again."""
-    _ask(f"Remove all keys of map {name!r}?", "this removes all keys: add --yes", yes=yes)
+    confirm(
+        f"Remove all keys of map {name!r}?",
+        yes=yes,
+        refusal="this removes all keys: add --yes",
+        about="NAME",
+    )
 
     async def command(_: Signals) -> None:
         async with pulsewire.connect(url, namespace=namespace) as hub:
-            await _map(hub, name).reset()
+            await open_map(hub, name).reset()
         render.outcome({"map": name, "reset": True}, f"reset map {name!r}", as_json=as_json)
 
     run(command)
@@ -468,14 +372,19 @@ def rm(
     namespace: NamespaceOption = "",
 ) -> None:
     """Destroy a map. Its revision stays, so that it can go on if the map is used again: see `prune`."""
-    _ask(f"Destroy map {name!r}, with all its keys?", "this destroys the map: add --yes", yes=yes)
+    confirm(
+        f"Destroy map {name!r}, with all its keys?",
+        yes=yes,
+        refusal="this destroys the map: add --yes",
+        about="NAME",
+    )
 
     async def command(_: Signals) -> int:
         async with pulsewire.connect(url, namespace=namespace) as hub:
-            target = _map(hub, name)
+            target = open_map(hub, name)
             found = await target.info()
             if not found.exists or found.is_destroyed:
-                return _missing(name)
+                return missing(name)
             await target.destroy()
         done = {"map": name, "destroyed": True}
         render.outcome(done, f"destroyed map {name!r}", as_json=as_json)
@@ -497,9 +406,9 @@ def prune(
     async def command(_: Signals) -> None:
         async with pulsewire.connect(url, namespace=namespace) as hub:
             destroyed = [info.name for info in await _infos(hub, pattern) if info.is_destroyed]
-            done = await _for_each(destroyed, lambda name: _map(hub, name).forget())
-        forgotten = [name for name in destroyed if done[name]]
-        kept = [name for name in destroyed if not done[name]]
+            done = await ask_each(destroyed, lambda name: open_map(hub, name).forget())
+        forgotten = [name for name, is_done in zip(destroyed, done, strict=True) if is_done]
+        kept = [name for name, is_done in zip(destroyed, done, strict=True) if not is_done]
         if as_json:
             render.json_document({"forgotten": forgotten, "kept": kept})
             return
@@ -516,50 +425,18 @@ def prune(
 # --- shared by several
 
 
-def _map(hub: pulsewire.Hub, name: str) -> pulsewire.ReplicatedMap[bytes]:
-    return hub.map(name, codec=pulsewire.BYTES, max_value=_LARGEST_VALUE)
-
-
-async def _whole(hub: pulsewire.Hub, name: str) -> tuple[int, dict[str, bytes]]:
-    """Revision and content of a map; 0 and nothing where there is none."""
-    async with _map(hub, name) as joined:
-        return joined.revision, joined.snapshot()
-
-
 async def _fetch(hub: pulsewire.Hub, name: str, keys: list[str]) -> dict[str, bytes]:
     if len(keys) > 1:  # of one revision
-        _, entries = await _whole(hub, name)
+        _, entries = await whole_of(hub, name)
         return {key: entries[key] for key in keys if key in entries}
-    value = await _map(hub, name).fetch(keys[0])
+    value = await open_map(hub, name).fetch(keys[0])
     return {} if value is None else {keys[0]: value}
 
 
 async def _infos(hub: pulsewire.Hub, pattern: str) -> list[pulsewire.MapInfo]:
     names = [name for name in await hub.maps() if fnmatchcase(name, pattern)]
-    found = await _for_each(names, lambda name: _map(hub, name).info())
-    return [found[name] for name in names if found[name].exists]
-
-
-async def _for_each(
-    names: Iterable[str], do: Callable[[str], Awaitable[T]], at_once: int = _ASKED_AT_ONCE
-) -> dict[str, T]:
-    """Do something for each name, several at a time; what came of it."""
-    done: dict[str, T] = {}
-    limiter = anyio.CapacityLimiter(at_once)
-
-    async def do_one(name: str) -> None:
-        async with limiter:
-            done[name] = await do(name)
-
-    async with anyio.create_task_group() as doing:
-        for name in names:
-            doing.start_soon(do_one, name)
-    return done
-
-
-def _missing(name: str) -> int:
-    render.fail(f"there is no map {name!r}", "`pulsewire map ls` shows which there are.")
-    return FAILED
+    found = await ask_each(names, lambda name: open_map(hub, name).info())
+    return [info for info in found if info.exists]
 
 
 def _readable(key: str, value: bytes) -> tuple[str, str]:
@@ -583,18 +460,3 @@ def _say_unchanged(
         render.fail(f"{what}: the key {key!r} is there already")
     else:
         render.fail(f"{what}: {key!r} holds {render.readable(old)}, not {test!r}")
-
-
-def _ask(question: str, refusal: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter(refusal, param_hint="NAME")
-    typer.confirm(question, abort=True)
-
-
-def _read(file: Path) -> dict[str, bytes]:
-    try:
-        return read_document(files.read_text(file))
-    except BadDocument as error:
-        raise typer.BadParameter(f"{file}: {error}", param_hint="FILE") from error

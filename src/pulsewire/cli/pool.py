@@ -6,7 +6,6 @@ pool: they say that there is none.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
@@ -17,7 +16,9 @@ import typer
 
 import pulsewire
 from pulsewire.cli import describe, render
+from pulsewire.cli.confirm import confirm
 from pulsewire.cli.failures import FAILED
+from pulsewire.cli.files import read_payload
 from pulsewire.cli.options import AsJson, NamespaceOption, UrlOption
 from pulsewire.cli.pool_watch import EMPTY, Look, happenings
 from pulsewire.cli.running import Signals, run
@@ -92,6 +93,7 @@ def workers(
                 ("worker", "state", "jobs", "weight", "since", "host", "pid", "node"),
                 [describe.worker_row(worker, owned[worker.id], now) for worker in found],
                 numbers=("jobs", "weight", "since", "pid"),
+                whole=("worker",),
             )
         else:
             render.say("no workers: jobs wait until a node adds one")
@@ -232,7 +234,7 @@ def dispatch(
     namespace: NamespaceOption = "",
 ) -> None:
     """Have a job run in a pool, and wait until it has started."""
-    data = _read(payload)
+    data = read_payload(payload)
 
     async def act(_: pulsewire.Hub, node: Node) -> int:
         await node.dispatch(key, data, wait=not no_wait, timeout=timeout)
@@ -290,7 +292,7 @@ def notify(
     namespace: NamespaceOption = "",
 ) -> None:
     """Tell the handler of a job something. It says when the owner has it in its inbox, not what came of it."""
-    data = _read(payload)
+    data = read_payload(payload)
 
     async def act(_: pulsewire.Hub, node: Node) -> int:
         await node.notify(key, data, timeout=timeout)
@@ -358,7 +360,12 @@ def shutdown(
     namespace: NamespaceOption = "",
 ) -> None:
     """End a pool: on every node its jobs are stopped for good, and given to nobody."""
-    _ask(f"Shut down pool {pool!r}, and end all its jobs?", yes=yes)
+    confirm(
+        f"Shut down pool {pool!r}, and end all its jobs?",
+        yes=yes,
+        refusal="this ends all jobs of the pool: add --yes",
+        about="POOL",
+    )
 
     async def act(_: pulsewire.Hub, node: Node) -> int:
         count, began = len(await node.jobs()), anyio.current_time()
@@ -430,15 +437,3 @@ async def _wait_drained(node: Node, worker: str, timeout: float) -> int:
                 break
             await anyio.sleep(_DRAIN_LOOK)
     return len(left)
-
-
-def _read(payload: str) -> bytes:
-    return sys.stdin.buffer.read() if payload == "-" else payload.encode()
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("this ends all jobs of the pool: add --yes", param_hint="POOL")
-    typer.confirm(question, abort=True)

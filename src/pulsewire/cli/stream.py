@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -11,7 +10,9 @@ import typer
 import pulsewire
 from pulsewire.cli import describe, render
 from pulsewire.cli.asking import ask_each
+from pulsewire.cli.confirm import confirm
 from pulsewire.cli.failures import FAILED
+from pulsewire.cli.files import read_payload
 from pulsewire.cli.options import AsJson, NamespaceOption, PlainStream, UrlOption, pairs
 from pulsewire.cli.running import Signals, run
 
@@ -200,8 +201,13 @@ def rm(
     namespace: NamespaceOption = "",
 ) -> None:
     """Remove events from a stream, or the stream with all its events and groups."""
-    if not ids and not yes:
-        _ask_to_destroy(name)
+    if not ids:
+        confirm(
+            f"Remove the whole stream {name!r}, with all its events and groups?",
+            yes=yes,
+            refusal="this removes the whole stream: add --yes, or name events",
+            about="IDS",
+        )
 
     async def command(_: Signals) -> int:
         async with pulsewire.connect(url, namespace=namespace) as hub:
@@ -258,12 +264,4 @@ def _content(
         raise typer.BadParameter("fields are for --plain streams", param_hint="--field")
     if not event:
         raise typer.BadParameter("missing: the name of the event", param_hint="EVENT")
-    return sys.stdin.buffer.read() if payload == "-" else payload.encode()
-
-
-def _ask_to_destroy(name: str) -> None:
-    if not sys.stdin.isatty():
-        raise typer.BadParameter(
-            "this removes the whole stream: add --yes, or name events", param_hint="IDS"
-        )
-    typer.confirm(f"Remove the whole stream {name!r}, with all its events and groups?", abort=True)
+    return read_payload(payload)

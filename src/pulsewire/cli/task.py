@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 import pulsewire
 from pulsewire.cli import describe_tasks, render, task_enqueue
+from pulsewire.cli.confirm import confirm
 from pulsewire.cli.describe_queues import STATES, count_of
 from pulsewire.cli.options import AsJson, NamespaceOption, Page, PageSize, UrlOption
 from pulsewire.cli.outcomes import Outcomes, found_ones
@@ -258,7 +258,12 @@ def delete(
     choice = _Choice(ids or [], queue, are_all, state, group)
     if are_all:
         in_queue, in_state = choice.whole
-        _ask(f"Delete all {in_state} tasks of queue {in_queue!r}?", yes=yes)
+        confirm(
+            f"Delete all {in_state} tasks of queue {in_queue!r}?",
+            yes=yes,
+            refusal="this deletes tasks for good: add --yes",
+            about="--all",
+        )
     _do(_DELETE, choice, url, namespace, as_json=as_json)
 
 
@@ -396,11 +401,3 @@ def _aggregating(state: TaskState | None) -> TaskState:
     if state not in (None, TaskState.AGGREGATING):
         raise typer.BadParameter("only aggregating tasks are in groups", param_hint="--group")
     return TaskState.AGGREGATING
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("this deletes tasks for good: add --yes", param_hint="--all")
-    typer.confirm(question, abort=True)

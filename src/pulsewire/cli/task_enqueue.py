@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 import pulsewire
 from pulsewire.cli import describe_tasks, render, times
+from pulsewire.cli.files import read_payload
 from pulsewire.cli.options import AsJson, NamespaceOption, UrlOption, pairs
 from pulsewire.cli.running import Signals, run
 from pulsewire.tasks import NewTask
@@ -104,7 +104,7 @@ def enqueue(
     """Enqueue a task, and print its id."""
     task = NewTask(
         type=task_type,
-        payload=sys.stdin.buffer.read() if payload == "-" else payload,
+        payload=None if payload is None else read_payload(payload),
         queue=queue,
         task_id=task_id,
         max_retry=max_retry,

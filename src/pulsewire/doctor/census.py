@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from pulsewire._redis.link import Link
 from pulsewire._redis.namespace import Namespace
+from pulsewire._redis.scan import PAGE, Scan
 from pulsewire.pool.keys import PREFIX as POOL
 from pulsewire.rmap.keys import MapKeys
 from pulsewire.streaming.keys import StreamKeys
 from pulsewire.tasks.keys import PREFIX as TASKS
 
-AT_ONCE = 1000
 REMOVED = "}:removed:"
 """In the names of places that a queue had which is being removed (`QueueKeys.removed`)."""
 Progress = Callable[[str, int, int], None]
@@ -59,7 +59,6 @@ class Census:
         streams: names.
         maps: names.
         beside: keys of ours beside streams and maps, which must have a TTL.
-        total: how many keys were looked at.
     """
 
     queues: dict[str, QueueCensus] = field(default_factory=lambda: defaultdict(QueueCensus))
@@ -68,7 +67,6 @@ class Census:
     streams: set[str] = field(default_factory=set)
     maps: set[str] = field(default_factory=set)
     beside: list[str] = field(default_factory=list)
-    total: int = 0
 
     def add(self, space: Namespace, key: str) -> None:
         """Put a key where it belongs; keys of others are passed over."""
@@ -76,7 +74,6 @@ class Census:
         if not key.startswith(start):
             return
         name = key[len(start) :]
-        self.total += 1
         if name.startswith(f"{TASKS}:{{"):
             self._add_to_queue(name[len(TASKS) + 2 :])
         elif name.startswith(f"{TASKS}:"):
@@ -132,17 +129,12 @@ async def take_census(link: Link, space: Namespace, progress: Progress) -> Censu
     census, seen = Census(), set[str]()
     pattern = f"{space.prefix}:*" if space.prefix else "*"
     for master in link.masters():
-        total, walked, cursor = int(await link.call_at(master, "DBSIZE")), 0, b"0"
-        while True:
-            reply = await link.call_at(master, "SCAN", cursor, "MATCH", pattern, "COUNT", AT_ONCE)
-            cursor, keys = reply
-            # a key may come twice
-            new = {key.decode(errors="replace") for key in keys} - seen
+        total, walked = int(await link.call_at(master, "DBSIZE")), 0
+        async for keys in Scan(link, master, pattern):
+            new = set(keys) - seen  # a key may come twice
             seen |= new
             for key in sorted(new):
                 census.add(space, key)
-            walked = min(walked + AT_ONCE, total)
+            walked = min(walked + PAGE, total)
             progress("looking at keys", walked, total)
-            if cursor == b"0":
-                break
     return census

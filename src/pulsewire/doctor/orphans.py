@@ -10,7 +10,7 @@ from itertools import islice
 from pulsewire._redis.link import Link
 from pulsewire._redis.namespace import Namespace
 from pulsewire._redis.pipeline import Argument
-from pulsewire._redis.scripts import Script
+from pulsewire._redis.scripts import Script, text
 from pulsewire.doctor.census import Progress
 from pulsewire.doctor.findings import Finding, Level
 from pulsewire.errors import ServerError
@@ -113,11 +113,6 @@ def foreign(where: str, error: ServerError) -> Finding:
     what = f"could not be looked at: {error}"
     do = "A key of it holds something else: find out who wrote that, and rename or delete it."
     return Finding(Level.WARN, "keys", where, what, do)
-
-
-def text(value: object) -> str:
-    """A name as a reply has it."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def pace_for(size: int) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from pulsewire._redis.scripts import Script
+from pulsewire._redis.scripts import Script, text
 from pulsewire.doctor.census import Census, PoolCensus
 from pulsewire.doctor.findings import Finding, Level
-from pulsewire.doctor.orphans import PAGE, REPAIR, SHOWN, Search, finding, foreign, paged, text
+from pulsewire.doctor.orphans import PAGE, REPAIR, SHOWN, Search, finding, foreign, paged
 from pulsewire.errors import InvalidName, ServerError
 from pulsewire.pool.keys import PoolKeys
 

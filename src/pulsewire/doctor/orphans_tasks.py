@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from pulsewire._redis.pipeline import Argument
-from pulsewire._redis.scripts import Script
+from pulsewire._redis.scripts import Script, text
 from pulsewire.doctor.census import Census, QueueCensus
 from pulsewire.doctor.findings import Finding, Level
 from pulsewire.doctor.orphans import (
@@ -22,7 +22,6 @@ from pulsewire.doctor.orphans import (
     foreign,
     pace_for,
     paged,
-    text,
 )
 from pulsewire.errors import DecodeError, InvalidName, ServerError
 from pulsewire.tasks.inspecting.inspector_store import RegistryStore

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pulsewire._core.checks import check_count, check_seconds
-from pulsewire.errors import InvalidOption
+from pulsewire._core.checks import check_count, check_life, check_seconds
 
 DEFAULT_MAX_VALUE = 1024 * 1024
 DEFAULT_STALE_AFTER = 3.0
@@ -32,10 +31,4 @@ class MapOptions:
     def __post_init__(self) -> None:
         check_count("max_value", self.max_value)
         check_seconds("stale_after", self.stale_after, LEAST_STALE_AFTER)
-        for name in ("ttl", "sliding_ttl"):
-            if (seconds := getattr(self, name)) is not None:
-                check_seconds(name, seconds)
-        if self.ttl is not None and self.sliding_ttl is not None:
-            raise InvalidOption(
-                "sliding_ttl", self.sliding_ttl, "not together with ttl: a map has one or the other"
-            )
+        check_life(self.ttl, self.sliding_ttl)

@@ -70,12 +70,8 @@ class Holdings:
             self._extended.add(event_id)
 
     def due_for_refresh(self) -> list[str]:
-        """All that is held, oldest first as it came."""
+        """All that is held: first what is in work, then what waits, each in the order in which it came."""
         return [*self._in_work, *self._buffered]
-
-    def begun(self) -> list[str]:
-        """What is in work."""
-        return list(self._in_work)
 
     def give_up_buffered(self) -> list[str]:
         """Let go of everything that was not begun."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pulsewire._core.checks import check_count, check_seconds
+from pulsewire._core.checks import check_count, check_life, check_seconds
 from pulsewire.errors import InvalidOption
 from pulsewire.streaming.store import AddRules
 
@@ -64,13 +64,7 @@ class StreamOptions:
                 raise InvalidOption(
                     "hard_limit", self.hard_limit, f"is below max_len={self.max_len}"
                 )
-        if self.ttl is not None and self.sliding_ttl is not None:
-            raise InvalidOption(
-                "sliding_ttl", self.sliding_ttl, f"ttl={self.ttl} is given, too; choose one of them"
-            )
-        for option in ("ttl", "sliding_ttl"):
-            if (value := getattr(self, option)) is not None:
-                check_seconds(option, value)
+        check_life(self.ttl, self.sliding_ttl)
 
     @property
     def trims_plainly(self) -> bool:

@@ -149,7 +149,6 @@ class ClusterGroup:
     ) -> None:
         count = MASTERS * (1 + REPLICAS_EACH)
         self.nodes = tuple(ClusterNode(binary, node_timeout, args) for _ in range(count))
-        self.node_timeout = node_timeout
         self._is_started = False
 
     async def __aenter__(self) -> Self:

@@ -271,15 +271,6 @@ class RawConnection:
                 await self._read_some()
         return self.pushes.popleft()
 
-    async def wait_closed_by_peer(self) -> None:
-        """Return when the other side has closed or reset the connection; replies before it are kept."""
-        with anyio.fail_after(self._timeout):
-            try:
-                while True:
-                    await self._read_some()
-            except ConnectionError:
-                return
-
     async def _read_some(self) -> None:
         data = await self._reader.read(1 << 16)
         if not data:

@@ -17,13 +17,12 @@ from pulsewire._core.ids import new_ulid
 from pulsewire._core.requests import KEPT, Requests
 from pulsewire._redis.link import Link
 from pulsewire._redis.pipeline import Argument
-from pulsewire._redis.scripts import Script
+from pulsewire._redis.scripts import Script, ms, text
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import ConnectionLost, OutcomeUnknown, PermissionDenied, ServerError
 from pulsewire.tasks.inspecting.views import Found
 from pulsewire.tasks.keys import QueueKeys, TaskKeys
 from pulsewire.tasks.states import TaskState
-from pulsewire.tasks.store import ms, text
 
 AT_ONCE = 500
 """Tasks that one script looks at, at most."""
@@ -197,8 +196,7 @@ class InspectorStore:
 
     async def now(self) -> float:
         """The clock of the queue's server, Unix seconds."""
-        seconds, micros = await self.link.call(self.keys.pending, "TIME", repeatable=True)
-        return int(seconds) + int(micros) / 1e6
+        return await self.link.time(self.keys.pending)
 
     def place(self, state: TaskState, group: str = "") -> str:
         """The key of the place of a state."""

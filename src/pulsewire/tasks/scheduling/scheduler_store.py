@@ -32,8 +32,7 @@ class SchedulerStore:
 
     async def time(self) -> float:
         """The clock that decides what is due, Unix seconds: on a cluster the one of the node with `schedulers`."""
-        seconds, micros = await self._link.call(self._keys.schedulers, "TIME", repeatable=True)
-        return int(seconds) + int(micros) / 1e6
+        return await self._link.time(self._keys.schedulers)
 
     async def show(self, entries: Sequence[Entry], seconds: float, now: float) -> None:
         """Show the entries for so long: WriteSchedulerEntries. A fraction of a second would break Go's (7.3, 20)."""

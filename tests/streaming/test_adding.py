@@ -142,6 +142,15 @@ async def test_callers_with_one_key_at_once_add_once(
     assert await stream.length() == 1
 
 
+async def test_idempotency_key_is_forgotten_with_its_stream(stream: Stream[bytes]) -> None:
+    """An id of an event that went with the stream would be no answer."""
+    await stream.add("e", b"", idempotency_key="k")
+    await stream.destroy()
+    again = await stream.add("e", b"", idempotency_key="k")
+    assert await stream.add("e", b"", idempotency_key="k") == again
+    assert await stream.length() == 1
+
+
 async def test_idempotency_key_is_forgotten_after_its_window(
     make_stream: MakeStream, raw: Raw
 ) -> None:

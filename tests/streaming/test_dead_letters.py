@@ -13,7 +13,17 @@ import pulsewire
 from pulsewire import FIELDS, Event, Stream
 from pulsewire.streaming.share import ShareRules
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
-from tests.streaming.facts import PATIENCE, Facts, MakeStream, Pending, Raw, names, work_off
+from tests.streaming.facts import (
+    PATIENCE,
+    Facts,
+    MakeStream,
+    Pending,
+    Raw,
+    add_numbered,
+    names,
+    on_one_server,
+    work_off,
+)
 
 TOPOLOGIES = ["standalone", "cluster"]
 GRACE = 0.15
@@ -379,6 +389,55 @@ async def test_consumer_takes_one_suspect_at_a_time(stream: Stream[bytes], raw: 
         assert sink.statistics().dead_lettered == 1
     assert deliveries == {"s1": 3, "a": 2, "s2": 3, "b": 2, "s3": 3}
     assert max(map(len, beside)) == 1
+
+
+@on_one_server
+async def test_event_that_failed_where_its_consumer_lived_is_no_suspect(
+    stream: Stream[bytes],
+) -> None:
+    """After an outage of something else the whole backlog is at its last delivery, and is worked off side by side."""
+    await add_numbered(stream, 20)
+    at_work = most = 0
+    failed: dict[str, int] = {}
+
+    async def handle(event: Event[bytes]) -> None:
+        nonlocal at_work, most
+        if event.deliveries == 1:
+            failed[event.name] = event.deliveries
+            raise ConnectionError("the outage")
+        at_work += 1
+        most = max(most, at_work)
+        await anyio.sleep(0.2)
+        at_work -= 1
+        del failed[event.name]
+        if not failed:
+            sink.stop()
+
+    async with stream.sink("s", start="oldest", ack_grace=0.3, max_deliveries=2) as sink:
+        with anyio.fail_after(PATIENCE):
+            await sink.consume(handle, concurrency=20)
+        assert sink.statistics().dead_lettered == 0
+    assert most > 5
+
+
+@on_one_server
+async def test_suspects_hide_nothing_that_is_behind_them(stream: Stream[bytes], raw: Raw) -> None:
+    """However many are left for later, the others are taken over at once."""
+    await leave_behind(stream, raw, {f"s{number}": 2 for number in range(250)} | {"a": 1})
+    handled: list[str] = []
+
+    async def handle(event: Event[bytes]) -> None:
+        handled.append(event.name)
+        if event.name == "a":
+            sink.stop()
+
+    async with stream.sink("s", ack_grace=20.0, max_deliveries=3) as sink:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(sink.consume, handle, concurrency=6))
+            with anyio.fail_after(PATIENCE):
+                await sink._all_shares()[0].claim_once(100)
+                await wait_until(lambda: "a" in handled, what="it was taken over")
+    assert len(handled) < 100
 
 
 def test_suspects_are_those_that_may_be_delivered_once_more() -> None:

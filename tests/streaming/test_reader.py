@@ -10,6 +10,7 @@ import pytest
 
 import pulsewire
 from pulsewire import Closed, InvalidOption, Reader, ServerError, Stream
+from pulsewire.streaming import reader as reader_module
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
 from tests.streaming.facts import (
     PATIENCE,
@@ -568,8 +569,10 @@ async def test_reader_is_closed_without_waiting_for_its_block(fresh_server: Sing
 
 
 async def test_cancelled_reader_is_closed(stream: Stream[bytes]) -> None:
-    with anyio.move_on_after(0.02) as scope:
-        async with stream.reader() as reader:
+    reader = stream.reader()
+    with anyio.CancelScope() as scope:
+        async with reader:
+            scope.deadline = anyio.current_time() + 0.02
             await reader.read()
     assert scope.cancelled_caught
     with pytest.raises(Closed):
@@ -672,3 +675,70 @@ async def test_reader_asks_an_idle_server_seldom(
         for _ in range(20):
             assert await reader.read(timeout=0.01) == []
     assert proxy.statistics().commands["XREAD"] <= 2
+
+
+# --- what is missed
+
+
+async def test_events_that_were_trimmed_before_the_reader_came_are_told(
+    watched: pulsewire.Hub,
+    facts: Facts,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reader that is too slow for `max_len` says so: in its log, in its statistics, and to the hooks."""
+    monkeypatch.setattr(reader_module, "COUNT_EVERY", 0.0)
+    stream = watched.stream("events", max_len=100)
+    async with stream.reader(start="oldest", buffer=10, max_polled=10) as reader:
+        await add_numbered(stream, 1_000)
+        last = await stream.add("last", b"")
+        seen = 0
+        while reader.statistics().cursors[stream.name] != last:
+            seen += len(await reader.read(max=10, timeout=PATIENCE))
+        await wait_until(
+            lambda: sum(count for *_, count in facts.of("events_missed")) > 500, what="it is told"
+        )
+        seen += len(await reader.read(max=100, timeout=0.01))
+        assert reader.statistics().missed == 1_001 - seen
+    told = [count for *_, count in facts.of("events_missed")]
+    assert sum(told) == 1_001 - seen
+    said = "events were removed from the stream before this reader came to them"
+    assert [record.__dict__["count"] for record in caplog.records if record.message == said] == told
+    await stream.destroy()
+
+
+@on_one_server
+async def test_reader_in_time_misses_nothing(
+    watched: pulsewire.Hub, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is trimmed after it was read is not missed."""
+    monkeypatch.setattr(reader_module, "COUNT_EVERY", 0.0)
+    stream = watched.stream("events", max_len=100)
+    await add_numbered(stream, 500)
+    async with stream.reader(start="oldest") as old, stream.reader() as new:
+        await rest_of(old)
+        for start in range(0, 1_000, 50):
+            await add_numbered(stream, 50, start)
+            await take(new, 50)
+            await rest_of(old)
+        assert old.statistics().missed == new.statistics().missed == 0
+    assert facts.of("events_missed") == []
+    await stream.destroy()
+
+
+async def rest_of(reader: Reader[bytes]) -> None:
+    """Take all that is there."""
+    while await reader.read(timeout=0.05):
+        pass
+
+
+@on_one_server
+async def test_reader_is_entered_once_at_a_time(stream: Stream[bytes]) -> None:
+    """And can be used again."""
+    reader = stream.reader()
+    for _ in range(2):
+        async with reader:
+            with pytest.raises(pulsewire.ConfigurationError, match="entered already"):
+                await reader.__aenter__()
+            await stream.add("e", b"")
+            assert names(await take(reader, 1)) == ["e"]

@@ -11,7 +11,8 @@ import pytest
 
 import pulsewire
 from pulsewire import Closed, Event, InvalidName, InvalidOption, ServerError, Sink, Stream
-from pulsewire.testing import SingleServer
+from pulsewire.streaming import sweeper as sweeper_module
+from pulsewire.testing import SingleServer, wait_until
 from tests.streaming.facts import (
     PATIENCE,
     Facts,
@@ -769,3 +770,40 @@ async def test_sink_tells_what_it_has_done(
     assert facts.total("events_filtered", "events", "s") == 3
     assert facts.total("events_claimed", "events", "s") == 1
     assert facts.total("events_acked", "events", "s") == 6
+
+
+@on_one_server
+async def test_sink_is_entered_once_at_a_time(stream: Stream[bytes]) -> None:
+    async with stream.sink("s") as sink:
+        with pytest.raises(pulsewire.ConfigurationError, match="entered already"):
+            await sink.__aenter__()
+        await stream.add("e", b"")
+        assert len(await sink.read(timeout=PATIENCE)) == 1
+
+
+@on_one_server
+async def test_streams_that_come_and_go_leave_nothing_in_a_sink(
+    make_stream: MakeStream, stream: Stream[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither here nor on the server; what was in work when its stream was removed can be acknowledged."""
+    monkeypatch.setattr(sweeper_module, "LEAST_TIDY_PERIOD", 0.2)
+    others = [make_stream(f"tenant-{number}") for number in range(5)]
+    events = list[Event[bytes]]()
+    async with stream.sink("s", ack_grace=0.2) as sink:
+        for other in others:
+            await sink.add_stream(other, start="oldest")
+            await other.add("e", b"")
+            (event,) = await sink.read(timeout=PATIENCE)
+            await sink.remove_stream(other)
+            assert sink.statistics().in_work == 1
+            await event.ack()
+            events.append(event)
+            assert (await other.info()).groups[0].pending == 0
+            await other.destroy()
+        await wait_until(lambda: len(sink._all_shares()) == 1, what="they are forgotten")
+        await events[0].ack()  # once more does no harm
+        assert sink.statistics().acked == len(others)
+        await stream.add("e", b"")
+        (event,) = await sink.read(timeout=PATIENCE)
+        await anyio.sleep(0.6)  # two times tidied
+    assert [(await other.info()).exists for other in others] == [False] * len(others)

@@ -763,10 +763,19 @@ async def test_group_is_created_once(store: StreamStore, server: Server) -> None
 
 async def test_ids_of_an_empty_stream(store: StreamStore, server: Server) -> None:
     assert await store.last_id() == "0-0"
-    assert await store.first_id() is None
     ids = await server.fill(2)
     assert await store.last_id() == ids[1]
-    assert await store.first_id() == ids[0]
+
+
+async def test_stream_tells_how_many_entries_there_were_and_are(
+    store: StreamStore, server: Server
+) -> None:
+    """Those that were removed are the difference."""
+    assert await store.tally() == (0, 0, "0-0")
+    ids = await server.fill(5)
+    assert await store.tally() == (5, 5, ids[4])
+    await server.server.command("XTRIM", server.key, "MAXLEN", 2)
+    assert await store.tally() == (5, 2, ids[4])
 
 
 async def test_info_tells_groups_consumers_and_lag(store: StreamStore, server: Server) -> None:

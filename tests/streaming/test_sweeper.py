@@ -88,6 +88,29 @@ async def test_events_of_a_killed_process_are_taken_over(
     assert await pending(stream, "s") == []
 
 
+async def test_all_that_was_left_is_taken_over_as_quickly_as_it_is_handled(
+    stream: Stream[bytes], raw: Raw, pending: Pending
+) -> None:
+    """However much it is: not so much at each of the claims, which come every 5 s."""
+    ids = await add_numbered(stream, 700)
+    await stream.store.ensure_group("s", "0")
+    await leave_pending(stream, raw, "gone", 700)
+    claim = ("XCLAIM", stream.key, "s", "gone", 0, *ids)
+    await raw(stream.key, *claim, "IDLE", 60_000, "JUSTID")
+    handled: list[str] = []
+    async with stream.sink("s", ack_grace=20.0) as sink:
+
+        async def handle(event: Event[bytes]) -> None:
+            handled.append(event.name)
+            if len(handled) == 700:
+                sink.stop()
+
+        with anyio.fail_after(PATIENCE):
+            await sink.consume(handle, concurrency=10)
+    assert sorted(handled, key=int) == numbers(700)
+    assert await pending(stream, "s") == []
+
+
 async def test_claims_are_told(
     stream: Stream[bytes], raw: Raw, watched: pulsewire.Hub, facts: Facts
 ) -> None:

@@ -64,6 +64,8 @@ class Acks:
         self._callers.append(caller)
         for event_id in event_ids:
             self.soon(event_id)
+        if self._context.stop.is_set:  # its stream was removed from the sink
+            await self.finish()
         await caller
 
     async def wait_drained(self) -> None:

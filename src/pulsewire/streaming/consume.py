@@ -6,6 +6,7 @@ Acks are not waited for, so that a slow server does not idle the handlers (they 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,8 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from pulsewire._core.checks import check_count, check_seconds
+from pulsewire._core.stalls import runs_handlers
+from pulsewire._core.tasks import is_being_cancelled
 from pulsewire.errors import InvalidOption
 from pulsewire.streaming.acks import MAX_BACKLOG
 from pulsewire.streaming.inbox import Inbox
@@ -108,6 +111,7 @@ class Consumption(Generic[T]):
                 following = None if self._inbox.is_ended else order.done(key)
                 self._unparked.set()
 
+    @runs_handlers("streams", lambda its: _names(its["event"]))
     async def _handle(self, event: Event[T]) -> None:
         share = _share_of(event)
         if not share.begin(event):
@@ -118,12 +122,19 @@ class Consumption(Generic[T]):
             else:
                 with anyio.fail_after(self._options.timeout):
                     await self._handler(event)
-        except Exception as error:  # noqa: BLE001  # the user's handler: an outcome of this event, the sink lives on
-            share.failed(event, error)
-        except BaseException:
-            # cancelled: if the sink stays open, nobody would ever work on it again
-            share.finish(event.id)
-            raise
+        except BaseException as error:
+            awaited_cancelled = (
+                isinstance(error, asyncio.CancelledError) and not is_being_cancelled()
+            )
+            if not isinstance(error, Exception) and not awaited_cancelled:
+                # cancelled: if the sink stays open, nobody would ever work on it again
+                share.finish(event.id)
+                raise
+            if _is_misuse(error):  # each event would come to that, for ever
+                share.finish(event.id)
+                reason = f"must be an `async def` of an event: {error}"
+                raise InvalidOption("handler", self._handler, reason) from error
+            share.failed(event, error)  # the sink lives on
         else:
             if not share.rules.no_ack:
                 share.acks.soon(event.id)
@@ -131,8 +142,19 @@ class Consumption(Generic[T]):
                     await share.acks.wait_drained()
 
 
+def _is_misuse(error: BaseException) -> bool:
+    """Whether calling the handler, or awaiting what it gave, has failed, and not the handler itself."""
+    trace = error.__traceback__
+    return isinstance(error, TypeError) and trace is not None and trace.tb_next is None
+
+
 def _share_of(event: Event[T]) -> Share[T]:
     share = event._origin  # noqa: SLF001  # the sink that made the event put it there
     if not isinstance(share, Share):
         raise AssertionError("events of a sink come from its shares")  # noqa: TRY004  # it cannot happen
     return share
+
+
+def _names(event: Event[Any]) -> dict[str, object]:
+    """Which event it is, for the log."""
+    return {"stream": event.stream, "sink": event.sink, "event": event.id}

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Generic, Self
 
 from typing_extensions import TypeVar
 
+from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._redis.blocking import LONGEST_BLOCK, BlockingConnection
-from pulsewire.errors import Closed, DecodeError
+from pulsewire.errors import Closed, ConfigurationError, DecodeError
 from pulsewire.streaming.demand import Demand
 from pulsewire.streaming.intake import Intake, IntakeOptions
+from pulsewire.streaming.passage import Passage, Tally
 from pulsewire.streaming.positions import NEWEST, Start, age_of, order_of, position_of
 from pulsewire.streaming.source import Source
 from pulsewire.streaming.store import entries_of
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from pulsewire.streaming.stream import Stream
 
 T = TypeVar("T", default=bytes)
+COUNT_EVERY = 1.0
+"""Seconds between two counts of what a stream has lost, while its events come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +36,21 @@ class ReaderOptions(IntakeOptions):
 
 @dataclass(frozen=True, slots=True)
 class ReaderStatistics:
-    """What a reader has done so far, and holds now."""
+    """What a reader has done so far, and holds now.
+
+    Attributes:
+        delivered: events handed out, or waiting to be.
+        filtered: events that it does not want.
+        malformed: entries that are no events.
+        missed: events that were removed from the stream before it came to them.
+        buffered: events that wait to be taken.
+        cursors: by stream, the id up to which it has read.
+    """
 
     delivered: int
     filtered: int
     malformed: int
+    missed: int
     buffered: int
     cursors: dict[str, str]
 
@@ -44,12 +58,17 @@ class ReaderStatistics:
 class _Cursor(Generic[T]):
     """How far one stream was read. `end` is the last id wanted, None to follow."""
 
-    __slots__ = ("end", "position", "source")
+    __slots__ = ("counted_at", "end", "is_counted", "passage", "position", "source")
 
-    def __init__(self, source: Source[T], position: str, end: str | None) -> None:
+    def __init__(
+        self, source: Source[T], position: str, end: str | None, tally: Tally | None
+    ) -> None:
         self.source = source
         self.position = position
         self.end = end
+        self.passage = Passage(tally, position)
+        self.is_counted = True  # nothing was read since the last count
+        self.counted_at = SYSTEM_CLOCK.monotonic()
 
     @property
     def is_done(self) -> bool:
@@ -65,7 +84,7 @@ class Reader(Generic[T]):
         self._wanted = options.wanted()
         self._cursors: dict[str, _Cursor[T]] = {}
         self._intake: Intake[T] | None = None
-        self._delivered = self._filtered = self._malformed = 0
+        self._delivered = self._filtered = self._malformed = self._missed = 0
 
     def __repr__(self) -> str:
         names = (
@@ -75,6 +94,8 @@ class Reader(Generic[T]):
         return f"<Reader of {names}, {self._delivered} delivered>"
 
     async def __aenter__(self) -> Self:
+        if self._intake is not None:
+            raise ConfigurationError(f"{self!r} is entered already: get another one of the stream")
         source, demand = self._source, Demand(self._options.buffer, even=False)
         intake: Intake[T] = Intake(
             source.store.link,
@@ -114,7 +135,9 @@ class Reader(Generic[T]):
         end = None if self._options.follow else await source.store.last_id()
         if position == NEWEST:
             position = end or await source.store.last_id()
-        return _Cursor(source, position, end)
+        # after the position: what comes in between counts as seen, and nothing that was missed is made up
+        tally = await source.store.tally()
+        return _Cursor(source, position, end, tally)
 
     def _open_intake(self) -> Intake[T]:
         if self._intake is None:
@@ -177,6 +200,7 @@ class Reader(Generic[T]):
             self._delivered,
             self._filtered,
             self._malformed,
+            self._missed,
             len(self._intake.inbox) if self._intake is not None else 0,
             {cursor.source.name: cursor.position for cursor in self._cursors.values()},
         )
@@ -205,6 +229,7 @@ class Reader(Generic[T]):
                 )
                 cursor.source.hooks.events_missed(cursor.source.name, "", 0)
                 cursor.position = last
+                cursor.passage.lose()
 
     async def poll(self, connection: BlockingConnection, keys: list[str]) -> bool:
         """One XREAD over the streams of a feed; False once all of them are read to their end."""
@@ -229,7 +254,26 @@ class Reader(Generic[T]):
             "XREAD", "COUNT", count, *block, "STREAMS", *names, *positions
         )
         self._take(reply, cursors)
+        await self._look_for_gaps(cursors)
         return True
+
+    async def _look_for_gaps(self, cursors: list[_Cursor[T]]) -> None:
+        """Say so when events were removed before they could be read: the reader is too slow, `max_len` too small."""
+        for cursor in cursors:
+            now = SYSTEM_CLOCK.monotonic()
+            if cursor.is_counted or (now - cursor.counted_at < COUNT_EVERY and not cursor.is_done):
+                continue
+            cursor.is_counted, cursor.counted_at = True, now
+            position, source = cursor.position, cursor.source
+            tally = await source.store.tally()
+            missed = cursor.passage.missed(tally, position) if tally is not None else 0
+            if missed:
+                self._missed += missed
+                source.hooks.events_missed(source.name, "", missed)
+                source.logger.warning(
+                    "events were removed from the stream before this reader came to them",
+                    extra={"stream": source.name, "cursor": position, "count": missed},
+                )
 
     def _take(self, reply: object, cursors: list[_Cursor[T]]) -> None:
         by_key = dict(entries_of(reply))
@@ -257,6 +301,8 @@ class Reader(Generic[T]):
                 self._malformed += 1
                 source.report_malformed(entry_id, error)
         cursor.position = entries[-1][0].decode()
+        cursor.passage.read(len(entries))
+        cursor.is_counted = False
         if events:
             self._delivered += len(events)
             source.hooks.events_delivered(source.name, "", len(events), age_of(events[0].id))

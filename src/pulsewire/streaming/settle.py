@@ -105,7 +105,7 @@ class Inquiry:
             for entry_id, fields in page:
                 request = request_of(fields)
                 if request is not None and (found := wanted.pop(request, None)) is not None:
-                    _answer(found, entry_id)
+                    found.answer.set_result(entry_id)
             if len(page) < PAGE:
                 break
             start = f"({page[-1][0]}"
@@ -117,12 +117,7 @@ class Inquiry:
                 reason = f"{question.unsettled.reason}; entries were removed or trimmed past it meanwhile"
                 _refuse(question, OutcomeUnknown(question.unsettled.command, reason))
             else:
-                _answer(question, None)
-
-
-def _answer(question: _Question, event_id: str | None) -> None:
-    if not question.answer.done():
-        question.answer.set_result(event_id)
+                question.answer.set_result(None)
 
 
 def _refuse(question: _Question, error: PulsewireError) -> None:

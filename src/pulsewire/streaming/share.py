@@ -28,6 +28,7 @@ class Counts:
     """What a sink has done so far, all streams together."""
 
     delivered: int = 0
+    acked: int = 0  # by shares that are no more
     claimed: int = 0
     filtered: int = 0
     malformed: int = 0
@@ -163,7 +164,7 @@ class Share(Generic[T]):
                     continue
                 if self.holdings.take(entry.event_id):
                     events.append(event)
-        self._note_suspect(events)
+        self._note_suspect([entry for entry in entries if entry.event_id in self.holdings])
         rules.counts.claimed += len(events)
         if events:
             source.hooks.events_claimed(source.name, rules.sink, len(events))
@@ -173,10 +174,13 @@ class Share(Generic[T]):
         for entry in dead:
             await self._bury(entry)
 
-    def _note_suspect(self, events: list[Event[T]]) -> None:
-        for event in events:
-            if self.rules.suspicion.falls_on(event.deliveries - 1):
-                self._suspect = event.id
+    def _note_suspect(self, entries: list[ClaimedEntry]) -> None:
+        for entry in entries:
+            is_last = self.rules.suspicion.falls_on(entry.deliveries - 1)
+            if (
+                is_last and entry.owner != self.rules.consumer
+            ):  # this one it has met before, and has not died of it
+                self._suspect = entry.event_id
 
     def _hand_on(self, events: list[Event[T]]) -> None:
         if events:
@@ -292,11 +296,15 @@ class Share(Generic[T]):
         """Whether an event is held whose next delivery would be one too many."""
         return self._suspect in self.holdings
 
-    async def claim_once(self, limit: int) -> None:
-        """Take over up to `limit` events of silent consumers, and note down how far the group has come."""
+    async def claim_once(self, limit: int) -> int:
+        """Take over up to `limit` events of silent consumers, and note down how far the group has come.
+
+        Returns:
+            How many there were, those among them that are no longer in the stream.
+        """
         rules = self.rules
         if self.is_leaving or self._is_claiming:
-            return
+            return 0
         self._is_claiming = True
         try:
             claimed = await self.source.store.claim(
@@ -310,12 +318,13 @@ class Share(Generic[T]):
             )
         except ServerError as error:
             await self.mend(error)
-            return
+            return 0
         finally:
             self._is_claiming = False
         self._noted = claimed.position
         self._miss(claimed.gone)
         await self.take_claimed(claimed.entries)
+        return len(claimed.entries) + claimed.gone
 
     def note_again(self) -> None:
         """Write the position down at the next claim even if it has not changed, so that it does not expire."""
@@ -372,6 +381,8 @@ class Share(Generic[T]):
         """
         if error.code != "NOGROUP":
             raise error
+        if self.is_leaving:
+            return  # the stream was removed here: it, and its group, are others' business
         rules = self.rules
         self._noted = ""
         position = await self.source.store.rebuild_group(rules.sink)

@@ -24,7 +24,7 @@ from typing_extensions import TypeVar
 from pulsewire._core.checks import check_count, check_name, check_seconds
 from pulsewire._core.ids import new_ulid
 from pulsewire._redis.blocking import LONGEST_BLOCK, BlockingConnection
-from pulsewire.errors import Closed, InvalidOption, PulsewireError, ServerError
+from pulsewire.errors import Closed, ConfigurationError, InvalidOption, PulsewireError, ServerError
 from pulsewire.streaming.consume import ConsumeOptions, Consumption, Handler
 from pulsewire.streaming.dead_letters import DeadLetters
 from pulsewire.streaming.demand import Demand
@@ -119,6 +119,7 @@ class Sink(Generic[T]):
         self._removed: list[Share[T]] = []
         self._intake: Intake[T] | None = None
         self._batch: list[Event[T]] = []
+        self._unguard: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         names = (
@@ -128,6 +129,8 @@ class Sink(Generic[T]):
         return f"<Sink {self.name!r} of {names}, consumer {self.consumer}>"
 
     async def __aenter__(self) -> Self:
+        if self._intake is not None:
+            raise ConfigurationError(f"{self!r} is entered already: get another one of the stream")
         source, options = self._source, self._options
         demand = Demand(min(options.buffer, options.max_polled), even=True)
         intake: Intake[T] = Intake(
@@ -142,9 +145,10 @@ class Sink(Generic[T]):
         await share.join(position_of(options.start))
         await intake.tasks.enter()
         self._intake = intake
+        self._unguard = intake.context.ward.vitals.watch.begin("streams", source.logger)
         self._shares = {share.key: share}
         intake.tasks.start_soon(share.acks.run)
-        Sweeper(self._all_shares, intake.inbox, options.ack_grace).start(
+        Sweeper(self._all_shares, self._dismiss, intake.inbox, options.ack_grace).start(
             intake.tasks, intake.context
         )
         try:
@@ -169,6 +173,7 @@ class Sink(Generic[T]):
             return await intake.tasks.leave(kind, error, trace)
         finally:
             self._intake = None
+            self._unguard()
 
     async def _leave(self, intake: Intake[T]) -> None:
         """Stop reading, let the acks out, and give back what was not begun."""
@@ -292,6 +297,14 @@ class Sink(Generic[T]):
             await self._arrange()
             await share.acks.wait_drained()
             await share.leave()
+            await self._dismiss(share)
+
+    async def _dismiss(self, share: Share[T]) -> None:
+        """Forget the share of a stream that was removed, once nothing of it is in work."""
+        if share in self._removed and not len(share.holdings):
+            self._removed.remove(share)
+            await share.acks.finish()
+            self._rules.counts.acked += share.acks.acked
 
     def _all_shares(self) -> list[Share[T]]:
         return [*self._shares.values(), *self._removed]
@@ -302,7 +315,7 @@ class Sink(Generic[T]):
         shares = self._all_shares()
         return SinkStatistics(
             delivered=counts.delivered,
-            acked=sum(share.acks.acked for share in shares),
+            acked=counts.acked + sum(share.acks.acked for share in shares),
             claimed=counts.claimed,
             filtered=counts.filtered,
             malformed=counts.malformed,

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from pulsewire._redis.link import Link
 from pulsewire._redis.pipeline import Argument
-from pulsewire._redis.scripts import Script
+from pulsewire._redis.scripts import Script, ms
 from pulsewire.errors import PermissionDenied, ServerError
 from pulsewire.streaming.keys import StreamKeys
+from pulsewire.streaming.passage import Tally
 from pulsewire.streaming.wire import ConsumerInfo, GroupInfo, RawFields, StreamInfo
 
 RawEntry = tuple[str, RawFields]
@@ -46,7 +47,7 @@ class AddRules:
 
     def arguments(self) -> tuple[Argument, ...]:
         """For `add.lua`."""
-        return (self.max_len, self.hard_limit, self.retain, _ms(self.ttl), _ms(self.sliding_ttl))
+        return (self.max_len, self.hard_limit, self.retain, ms(self.ttl), ms(self.sliding_ttl))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,6 @@ class Claimed:
     position: str
 
 
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000 + 0.5)
-
-
 class StreamStore:
     """One stream in Redis."""
 
@@ -116,7 +113,7 @@ class StreamStore:
     ) -> Added:
         """Make room, check the limit, add, set the TTL, all in one step. Repeated safely when `once` is given."""
         keys = [self.main] if once is None else [self.main, self.keys.once(once)]
-        arguments = (*rules.arguments(), "1" if only_if_exists else "", _ms(window), *fields)
+        arguments = (*rules.arguments(), "1" if only_if_exists else "", ms(window), *fields)
         outcome, text, length = await self.link.run(
             ADD, keys, arguments, repeatable=once is not None
         )
@@ -154,12 +151,20 @@ class StreamStore:
         )
         return str(reply[0][0].decode()) if reply else "0-0"
 
-    async def first_id(self) -> str | None:
-        """The id of the oldest entry."""
-        reply = await self.link.call(
-            self.main, "XRANGE", self.main, "-", "+", "COUNT", 1, repeatable=True
-        )
-        return str(reply[0][0].decode()) if reply else None
+    async def tally(self) -> Tally | None:
+        """How many entries there were and are; None where the server does not say, or must not."""
+        try:
+            facts = await self.link.call(self.main, "XINFO", "STREAM", self.main, repeatable=True)
+        except ServerError as error:
+            if "no such key" in error.reply:
+                return Tally(0, 0, "0-0")
+            raise
+        except PermissionDenied:
+            return None
+        if b"entries-added" not in facts:  # before Redis 7.0
+            return None
+        added, length = facts[b"entries-added"], facts[b"length"]
+        return Tally(added, length, facts[b"last-generated-id"].decode())
 
     async def range(self, start: str, end: str, count: int) -> list[RawEntry]:
         """Entries between two ids of XRANGE."""
@@ -249,12 +254,12 @@ class StreamStore:
         """Apply the TTL of the options to a stream that a sink created."""
         if rules.sliding_ttl:
             await self.link.call(
-                self.main, "PEXPIRE", self.main, _ms(rules.sliding_ttl), repeatable=True
+                self.main, "PEXPIRE", self.main, ms(rules.sliding_ttl), repeatable=True
             )
         elif (
             rules.ttl and await self.link.call(self.main, "PTTL", self.main, repeatable=True) == -1
         ):
-            await self.link.call(self.main, "PEXPIRE", self.main, _ms(rules.ttl), repeatable=True)
+            await self.link.call(self.main, "PEXPIRE", self.main, ms(rules.ttl), repeatable=True)
 
     async def add_consumer(self, group: str, consumer: str) -> None:
         """Make a consumer visible before it reads for the first time."""
@@ -290,7 +295,7 @@ class StreamStore:
         what a lost reply brought is claimed again once it is idle.
         """
         rules = (*(suspicion or Suspicion()), suspects)
-        arguments = (group, consumer, _ms(min_idle), count, noted, *rules)
+        arguments = (group, consumer, ms(min_idle), count, noted, *rules)
         _, entries, gone, position = await self.link.run(
             CLAIM, [self.main, self.keys.positions], arguments, repeatable=True
         )
@@ -309,7 +314,7 @@ class StreamStore:
 
     async def release(self, group: str, consumer: str, ids: Sequence[str], *, idle: float) -> int:
         """Give at most `REFRESH_BATCH` events that were not begun to the others at once; how many were given."""
-        arguments: tuple[Argument, ...] = (group, consumer, _ms(idle), *ids)
+        arguments: tuple[Argument, ...] = (group, consumer, ms(idle), *ids)
         _, released = await self.link.run(RELEASE, [self.main], arguments, repeatable=True)
         return int(released)
 
@@ -320,7 +325,7 @@ class StreamStore:
 
     async def sweep(self, group: str, consumer: str, *, min_idle: float) -> int:
         """Delete silent consumers that have nothing pending; how many."""
-        arguments = (group, consumer, _ms(min_idle))
+        arguments = (group, consumer, ms(min_idle))
         _, swept = await self.link.run(SWEEP, [self.main], arguments, repeatable=True)
         return int(swept)
 

@@ -3,6 +3,7 @@
 | duty | about every | does |
 |---|---|---|
 | claim | ack_grace / 4, 0.1 to 5 s | takes over what silent consumers left, as much as is wanted here |
+| | while there is more | the same, whenever there is room |
 | keep | ack_grace / 4 | resets the idle time of what is held here |
 | tidy | at the start, then 2 x ack_grace, at least 60 s | deletes silent consumers that have nothing pending |
 
@@ -14,7 +15,7 @@ taken one at a time, so that one that ends the processes it meets takes no other
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -38,14 +39,28 @@ class Sweeper:
     """Runs the duties for all shares of a sink."""
 
     def __init__(
-        self, shares: Callable[[], Iterable[Share[Any]]], inbox: Inbox[Event[Any]], ack_grace: float
+        self,
+        shares: Callable[[], Iterable[Share[Any]]],
+        dismiss: Callable[[Share[Any]], Awaitable[None]],
+        inbox: Inbox[Event[Any]],
+        ack_grace: float,
     ) -> None:
+        """Prepare.
+
+        Args:
+            shares: all that the sink has, also of streams that were removed.
+            dismiss: is given those of streams that were removed.
+            inbox: of the sink.
+            ack_grace: of the sink.
+        """
         self._shares = shares
+        self._dismiss = dismiss
         self._inbox = inbox
         self._ack_grace = ack_grace
         self._loop = asyncio.get_running_loop()
         self._tasks: OwnedTasks | None = None
         self._followed: set[Share[Any]] = set()
+        self._continued: set[Share[Any]] = set()
 
     def start(self, tasks: OwnedTasks, context: LoopContext) -> None:
         """Start all duties."""
@@ -61,10 +76,16 @@ class Sweeper:
         """Take over what is wanted here from consumers that went silent."""
         for share in list(self._shares()):
             going_on()
-            await share.claim_once(self._wanted())
-            if share.has_suspect and share not in self._followed and self._tasks is not None:
+            wanted = self._wanted()
+            brought = await share.claim_once(wanted)
+            if self._tasks is None:
+                continue
+            if share.has_suspect and share not in self._followed:
                 self._followed.add(share)
                 self._tasks.start_soon(self._follow_suspects, share)
+            if 0 < wanted <= brought and share not in self._continued:
+                self._continued.add(share)
+                self._tasks.start_soon(self._claim_the_rest, share)
 
     def _wanted(self) -> int:
         return min(max(self._inbox.room(), 0), CLAIM_AT_ONCE)
@@ -80,6 +101,20 @@ class Sweeper:
         finally:
             self._followed.discard(share)
 
+    async def _claim_the_rest(self, share: Share[Any]) -> None:
+        """A claim has brought all that was wanted: there may be more, which is wanted as soon as there is room."""
+        wanted = brought = 1
+        try:
+            while 0 < wanted <= brought:
+                await self._inbox.wait_room()
+                if self._inbox.is_ended:
+                    return
+                wanted, brought = self._wanted(), 0
+                with suppress(*PASSING):  # as above
+                    brought = await share.claim_once(wanted)
+        finally:
+            self._continued.discard(share)
+
     async def keep_once(self) -> None:
         """Keep what is held. When nobody has taken anything for ack_grace, let others have what is buffered."""
         stalled = (
@@ -93,11 +128,15 @@ class Sweeper:
                 await share.release_buffered()
             if len(share.holdings):
                 await share.refresh_once()
+            elif share.is_leaving:
+                await self._dismiss(share)
 
     async def tidy_once(self) -> None:
         """Delete consumers that went silent and hold nothing."""
         silence = max(2 * self._ack_grace, LEAST_TIDY_PERIOD)
         for share in list(self._shares()):
+            if share.is_leaving:
+                continue
             going_on()
             share.note_again()
             try:

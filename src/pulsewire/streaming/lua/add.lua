@@ -9,7 +9,7 @@
 local key, once = KEYS[1], KEYS[2]
 if once then
   local id = redis.call("GET", once)
-  if id then
+  if id and redis.call("EXISTS", key) == 1 then -- else the stream went, and what was in it
     return { "repeated", id, redis.call("XLEN", key) }
   end
 end

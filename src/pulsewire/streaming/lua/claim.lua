@@ -4,8 +4,8 @@
 --       2 positions  HASH    group -> oldest id it still needs
 -- ARGV  1 group   2 consumer   3 min idle ms   4 how many at most (0: only note the position)
 --       5 the position this consumer noted down last
---       6 an event is a suspect if it has been delivered so often   7 and less than so often (0 and 0: none is)
---       8 how many suspects at most
+--       6 an event is a suspect if it has been delivered so often   7 and less than so often (0 and 0: none is),
+--       and last to another consumer: that one may have died of it   8 how many suspects at most
 -- Returns  {"claimed", {{id, deliveries, owner before, fields}...}, number gone, position}
 --          error NOGROUP when the group is gone
 local key, group, consumer = KEYS[1], ARGV[1], ARGV[2]
@@ -26,14 +26,17 @@ end
 local summary = redis.call("XPENDING", key, group)
 local oldest = summary[1] > 0 and summary[2]
 
-if oldest and tonumber(ARGV[4]) > 0 then
-  for _, pending in ipairs(redis.call("XPENDING", key, group, "IDLE", ARGV[3], "-", "+", ARGV[4])) do
+local wanted, after, pages = tonumber(ARGV[4]), "-", 0
+while oldest and wanted > 0 and pages < 10 do -- suspects that are left must not hide what is behind them
+  local page = redis.call("XPENDING", key, group, "IDLE", ARGV[3], after, "+", ARGV[4])
+  for _, pending in ipairs(page) do
     local id, owner, deliveries = pending[1], pending[2], pending[4]
-    local is_suspect = deliveries >= from and deliveries < below
-    if not is_suspect or suspects > 0 then
+    local is_suspect = deliveries >= from and deliveries < below and owner ~= consumer
+    if wanted > 0 and (not is_suspect or suspects > 0) then
       local entry = redis.call("XCLAIM", key, group, consumer, ARGV[3], id)[1]
       if entry then
         claimed[#claimed + 1] = { id, deliveries + 1, owner, entry[2] }
+        wanted = wanted - 1
         suspects = suspects - (is_suspect and 1 or 0)
       else
         redis.call("XACK", key, group, id)
@@ -41,6 +44,11 @@ if oldest and tonumber(ARGV[4]) > 0 then
       end
     end
   end
+  pages = pages + 1
+  if #page < tonumber(ARGV[4]) then
+    break
+  end
+  after = "(" .. page[#page][1]
 end
 
 local position = nil

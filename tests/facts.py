@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -45,6 +47,37 @@ def _remembering(fact: str) -> Callable[..., None]:
 
 for _fact in [name for name in vars(pulsewire.Hooks) if not name.startswith("_")]:
     setattr(Facts, _fact, _remembering(_fact))
+
+
+class Said(logging.Handler):
+    """Keeps what is said to its logger, and tells who waits for that in another thread.
+
+    Args:
+        naming: a value without which a record is passed over.
+    """
+
+    def __init__(self, naming: str = "") -> None:
+        super().__init__()
+        self._naming = naming
+        self.records: list[logging.LogRecord] = []
+        self.came = threading.Event()
+
+    def logger(self) -> logging.Logger:
+        """One that says it here, and nowhere else."""
+        logger = logging.getLogger(f"told.{id(self)}")
+        logger.propagate = False
+        logger.handlers = [self]
+        return logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One more."""
+        if not self._naming or hasattr(record, self._naming):
+            self.records.append(record)
+            self.came.set()
+
+    def messages(self) -> list[str]:
+        """What was said, without its values."""
+        return [record.getMessage() for record in self.records]
 
 
 async def let_pass(hub: pulsewire.Hub, seconds: float) -> None:

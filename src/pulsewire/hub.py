@@ -15,11 +15,10 @@ from typing import Any, Literal, TypeVar, cast, overload
 import anyio
 
 from pulsewire._core.checks import check_seconds
-from pulsewire._core.codecs import BYTES, TEXT, Codec
+from pulsewire._core.codecs import BYTES, TEXT, Codec, check_codec
 from pulsewire._core.health import DEFAULT_LIMITS, Health, HealthLimits, examine
 from pulsewire._core.hooks import NO_HOOKS, Hooks
 from pulsewire._core.ids import RequestIds, new_ulid
-from pulsewire._core.lag import LoopLag
 from pulsewire._core.loops import LoopContext, Stop, do_every
 from pulsewire._core.vitals import EndingSign, Sign
 from pulsewire._redis.connect import open_link
@@ -30,6 +29,7 @@ from pulsewire._redis.link import Link, LinkOptions
 from pulsewire._redis.namespace import Namespace
 from pulsewire._redis.notifier import Notifier
 from pulsewire._redis.opening import ServerInfo
+from pulsewire._redis.scan import all_keys
 from pulsewire.pool.crew import Crew
 from pulsewire.pool.keys import PoolKeys
 from pulsewire.pool.node import Node
@@ -77,7 +77,6 @@ from pulsewire.tasks.serving.server import TaskServer
 T = TypeVar("T")
 
 DEFAULT_WAIT = 30.0
-SCAN_COUNT = 1000
 
 
 class Hub:
@@ -91,7 +90,7 @@ class Hub:
         self._requests = RequestIds()
         self._notifier = Notifier(link)
         self._tasks: TaskClient | None = None
-        self._lag: LoopLag | None = None
+        self._end_measuring: Callable[[], None] | None = None
         self._contact = Contact(link)
         self._is_closed = False
 
@@ -123,6 +122,8 @@ class Hub:
     async def _sign_off(self) -> None:
         """Have the servers forget what only this hub needs."""
         self._is_closed = True
+        if self._end_measuring is not None:
+            self._end_measuring()
         if self._tasks is not None:
             with anyio.CancelScope(shield=True):
                 await self._tasks.enqueuer.sign_off()
@@ -139,19 +140,18 @@ class Hub:
         Args:
             limits: from when on something is a problem.
         """
-        if self._lag is None:
-            self._lag = LoopLag()
-            if not self._is_closed:
-                self._begin_measuring(self._lag)
-        signs: list[Sign] = [*self._link.options.vitals.signs(), *self._contact.signs()]
+        vitals = self._link.options.vitals
+        if self._end_measuring is None and not self._is_closed:
+            self._end_measuring = vitals.lag.begin()
+            self._keep_contact()
+        signs: list[Sign] = [*vitals.signs(), *self._contact.signs()]
         if self._is_closed:
             signs.append(EndingSign("process", "hub"))
-        return examine(signs, self._lag.worst, limits)
+        return examine(signs, vitals.lag.worst, limits)
 
-    def _begin_measuring(self, lag: LoopLag) -> None:
+    def _keep_contact(self) -> None:
         ward = self._link.options.vitals.ward("redis", "")
         context = LoopContext(Stop(), self._hooks, self._logger, ward)
-        self._link.tasks.start_soon(lag.run)
         self._link.tasks.start_soon(
             do_every, "keeping contact", KEEP_CONTACT_EVERY, self._contact.keep_once, context
         )
@@ -168,7 +168,7 @@ class Hub:
 
     async def streams(self) -> list[str]:
         """Names of all streams of this namespace, sorted. Scans the whole keyspace: for tools, not for hot paths."""
-        keys = await self._scan(StreamKeys.pattern(self._space), "stream")
+        keys = await all_keys(self._link, StreamKeys.pattern(self._space), "stream")
         names = {StreamKeys.name_of(self._space, key) for key in keys}
         return sorted(names - {StreamKeys.name_of(self._space, "")})
 
@@ -177,28 +177,15 @@ class Hub:
 
         Maps that were destroyed are among them until they are forgotten (`MapInfo.is_destroyed`).
         """
-        keys = await self._scan(MapKeys.pattern(self._space), "hash")
+        keys = await all_keys(self._link, MapKeys.pattern(self._space), "hash")
         return sorted({MapKeys.name_of(self._space, key) for key in keys})
 
     async def pools(self) -> list[str]:
         """Names of all worker pools of this namespace, sorted. Scans the whole keyspace: for tools."""
-        keys = await self._scan(PoolKeys.pattern(self._space), "hash")
+        keys = await all_keys(self._link, PoolKeys.pattern(self._space), "hash")
         names = {PoolKeys.name_of(self._space, key) for key in keys}
         # else it is a job whose key ends alike
         return sorted(name for name in names if "}" not in name)
-
-    async def _scan(self, pattern: str, kind: str) -> set[str]:
-        """All keys of a pattern and type, on every server."""
-        found: set[str] = set()
-        for master in self._link.masters():
-            cursor: bytes | str = "0"
-            while True:
-                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT, "TYPE", kind)
-                cursor, keys = await self._link.call_at(master, *command)
-                found.update(key.decode(errors="replace") for key in keys)
-                if cursor == b"0":
-                    break
-        return found
 
     @overload
     def stream(
@@ -289,7 +276,8 @@ class Hub:
         if max_payload is not None:
             options = replace(options, max_payload=max_payload)
         entry_format = cast(
-            "EntryFormat[Any]", codec if isinstance(codec, Fields) else PulseFormat(codec)
+            "EntryFormat[Any]",
+            codec if isinstance(codec, Fields) else PulseFormat(check_codec(codec)),
         )
         return Stream(
             self._link,
@@ -358,7 +346,7 @@ class Hub:
             self._link,
             self._space,
             name,
-            codec=codec,
+            codec=check_codec(codec),
             options=options,
             notifier=self._notifier,
             hooks=self._hooks,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import warnings
 
 import pytest
 from hypothesis import given
@@ -64,3 +66,23 @@ def test_endless_trouble_does_not_overflow() -> None:
     """After a million failures the pause is still a number below the cap."""
     backoff = Backoff(attempts=1_000_000)
     assert 0.0 <= backoff.next_pause() <= DEFAULT_CAP
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forked_child_does_not_pause_as_its_parent_does() -> None:
+    """Many children of one parent would come back at one moment."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        # From Python 3.12 on: forking beside threads is dangerous. This child only writes to a pipe.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, repr(Backoff(attempts=20).next_pause()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        of_child = float(pipe.read())
+    os.waitpid(child, 0)
+    assert of_child != Backoff(attempts=20).next_pause()

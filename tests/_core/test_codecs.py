@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulsewire._core.codecs import BYTES, JSON, TEXT, Codec, typed
-from pulsewire.errors import DecodeError
+from pulsewire._core.codecs import BYTES, JSON, TEXT, Codec, check_codec, typed
+from pulsewire.errors import DecodeError, InvalidOption
 
 
 @dataclass
@@ -86,8 +86,9 @@ def test_text_that_utf8_cannot_write_is_a_type_error() -> None:
 
 
 def test_bytes_that_are_no_utf8_are_a_decode_error() -> None:
-    with pytest.raises(DecodeError, match="text") as caught:
+    with pytest.raises(DecodeError) as caught:
         TEXT.decode(b"\xff")
+    assert caught.value.what == "text"
     assert isinstance(caught.value.__cause__, UnicodeDecodeError)
 
 
@@ -114,8 +115,9 @@ def test_json_codec_refuses_a_value_that_contains_itself() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'"\xff"', b"nonsense", b'{"a":1}x', b"NaN"])
 def test_bytes_that_are_no_json_are_a_decode_error(data: bytes) -> None:
-    with pytest.raises(DecodeError, match="JSON"):
+    with pytest.raises(DecodeError) as caught:
         JSON.decode(data)
+    assert caught.value.what == "JSON"
 
 
 @pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000])
@@ -158,8 +160,9 @@ def test_payload_of_another_shape_is_a_decode_error_that_names_the_place(
     kind: Any, data: bytes, culprit: str
 ) -> None:
     codec: Codec[Any] = typed(kind)
-    with pytest.raises(DecodeError, match=culprit):
+    with pytest.raises(DecodeError, match=culprit) as caught:
         codec.decode(data)
+    assert caught.value.what == "JSON"
 
 
 def test_typed_codec_refuses_a_value_that_json_cannot_hold() -> None:
@@ -168,6 +171,18 @@ def test_typed_codec_refuses_a_value_that_json_cannot_hold() -> None:
 
     with pytest.raises(TypeError, match="Strange"):
         typed(Strange).encode(Strange())
+
+
+@pytest.mark.parametrize("codec", ["json", None, object()])
+def test_what_is_no_codec_is_refused_before_it_is_used(codec: object) -> None:
+    with pytest.raises(InvalidOption, match="use BYTES, TEXT, JSON"):
+        check_codec(codec)
+
+
+def test_type_in_place_of_its_codec_is_refused_with_what_is_meant() -> None:
+    with pytest.raises(InvalidOption, match=r"use typed\(Order\)"):
+        check_codec(Order)
+    assert check_codec(BYTES) is BYTES
 
 
 # --- pydantic
@@ -184,8 +199,9 @@ def test_pydantic_model_travels_and_is_validated() -> None:
     decoded = codec.decode(codec.encode(Person(name="Ada", age=36)))
     assert decoded == Person(name="Ada", age=36)
     assert type(decoded) is Person
-    with pytest.raises(DecodeError, match="age"):
+    with pytest.raises(DecodeError, match="age") as caught:
         codec.decode(b'{"name": "Ada", "age": "old"}')
+    assert caught.value.what == "JSON"
     with pytest.raises(DecodeError):
         codec.decode(b"{" * 10_000)
     with pytest.raises(TypeError, match="Person is needed, not dict"):

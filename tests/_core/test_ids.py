@@ -25,6 +25,13 @@ def test_request_ids_are_distinct_in_one_series() -> None:
     assert len({ids.next() for _ in range(10_000)}) == 10_000
 
 
+def test_series_has_one_prefix_of_64_bits_and_counts() -> None:
+    ids = RequestIds()
+    first, second, third = (ids.next() for _ in range(3))
+    assert re.fullmatch(r"[0-9a-f]{16}", first[:-1])
+    assert [first, second, third] == [f"{first[:-1]}{count}" for count in (1, 2, 3)]
+
+
 def test_two_series_have_nothing_in_common() -> None:
     """As of two processes: the random part differs."""
     one, other = RequestIds(), RequestIds()

@@ -14,6 +14,7 @@ import pytest
 
 from pulsewire._redis.cluster import ClusterLink
 from pulsewire._redis.link import Link, LinkOptions, Unsettled
+from pulsewire._redis.scan import Scan, all_keys
 from pulsewire._redis.slots import NodeAddress, key_slot
 from pulsewire.errors import (
     AuthenticationFailed,
@@ -109,20 +110,32 @@ async def test_each_master_can_be_asked_by_itself(
 ) -> None:
     """As a scan of the whole keyspace does."""
     keys = {f"{namespace}:{number}" for number in range(100)}
+    nodes = {f"{node.host}:{node.port}": node for node in await cluster_group.masters()}
     async with opened_link(cluster_group.url) as link:
         await asyncio.gather(*(link.call(key, "SET", key, "x", "EX", 60) for key in keys))
-        masters = link.masters()
-        expected = {f"{node.host}:{node.port}" for node in await cluster_group.masters()}
-        assert set(masters) == expected
-        found: set[str] = set()
-        for master in masters:
-            cursor: Any = "0"
-            while True:
-                cursor, page = await link.call_at(master, "SCAN", cursor, "MATCH", f"{namespace}:*")
-                found.update(key.decode() for key in page)
-                if cursor == b"0":
-                    break
-        assert found == keys
+        assert set(link.masters()) == set(nodes)
+        for master, node in nodes.items():
+            found = {key async for page in Scan(link, master, f"{namespace}:*") for key in page}
+            assert found == {key.decode() for key in await node.command("KEYS", f"{namespace}:*")}
+        assert await all_keys(link, f"{namespace}:*") == keys
+
+
+async def test_time_is_that_of_the_server_that_has_the_key(
+    cluster_group: ClusterGroup, namespace: str
+) -> None:
+    """Leases of one slot are judged by one clock."""
+
+    async def asked(node: ClusterNode) -> int:
+        line = (await node.info("commandstats")).get("cmdstat_time", "calls=0,")
+        return int(line.partition("calls=")[2].partition(",")[0])
+
+    async with opened_link(cluster_group.url) as link:
+        for node in await cluster_group.masters():
+            keys = (f"{namespace}:{number}" for number in range(1000))
+            key = next(k for k in keys if link.server_of(k) == NodeAddress(node.host, node.port))
+            before = await asked(node)
+            assert await link.time(key) > 1.6e9
+            assert await asked(node) == before + 1
 
 
 async def test_refusal_by_one_master_is_translated(cluster_group: ClusterGroup) -> None:
@@ -323,7 +336,8 @@ async def test_link_with_little_patience_finds_the_new_owner(
     async with opened_link(cluster_group.url, wait_for_server=0.2, silence=0.3) as link:
         await link.call(key, "SET", key, "1", "EX", 60)
         old = await cluster_group.kill_master_of(key)
-        await cluster_group.wait_new_owner(key_slot(key), old)
+        assert str(link.server_of(key)) == f"{old.host}:{old.port}"
+        new = await cluster_group.wait_new_owner(key_slot(key), old)
 
         async def is_served() -> bool:
             try:
@@ -333,6 +347,8 @@ async def test_link_with_little_patience_finds_the_new_owner(
             return True
 
         await wait_until(is_served, what="the new owner is asked")
+        assert str(link.server_of(key)) == f"{new.host}:{new.port}"
+        assert link.may_fail_over
 
 
 async def test_other_slots_do_not_notice_a_dead_master(

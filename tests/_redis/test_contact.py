@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import anyio
 import pytest
 
+from pulsewire._core import lag
 from pulsewire._core.vitals import WaySign
 from pulsewire._redis.contact import Contact
 from pulsewire._redis.link import Link
@@ -29,9 +32,37 @@ async def test_a_way_is_connected_from_the_beginning(proxy: FaultProxy) -> None:
         assert way.is_connected
         assert way.silent_for == 0.0
         assert str(proxy.port) in way.address
-        before = proxy.statistics().commands
+        before = dict(proxy.statistics().commands)
         await Contact(link).keep_once()
-        assert proxy.statistics().commands == before, "all is well: nothing is asked"
+        after = dict(proxy.statistics().commands)
+        assert after == {**before, "PING": before.get("PING", 0) + 1}
+
+
+@pytest.mark.parametrize("direction", ["to_server", "to_client"])
+async def test_the_slowest_answer_of_late_counts(
+    proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, direction: Any
+) -> None:
+    """While it is waited for already, and for some seconds after it has come."""
+    async with opened_link(proxy.url) as link, anyio.create_task_group() as tasks:
+        contact = Contact(link)
+        await contact.keep_once()
+        proxy.stall(direction)
+        tasks.start_soon(contact.keep_once)
+        await wait_until(lambda: round_trip(contact) > SILENCE, what="an answer is waited for")
+        proxy.resume()
+        await wait_until(lambda: not contact._asked_at, what="it has come")
+        slowest = round_trip(contact)
+        assert slowest > SILENCE
+        await contact.keep_once()
+        assert round_trip(contact) == slowest
+        monkeypatch.setattr(lag, "REMEMBERED", 0.0)
+        assert round_trip(contact) == 0.0
+
+
+def round_trip(contact: Contact) -> float:
+    """Of the one way there is."""
+    (way,) = contact.signs()
+    return way.round_trip
 
 
 async def test_a_refusal_is_an_answer(proxy: FaultProxy) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pulsewire._redis.link import Link, Unsettled
 from pulsewire._redis.opening import LostConnection
-from pulsewire._redis.pipeline import bulk
+from pulsewire._redis.pipeline import MAX_IN_FLIGHT, bulk
 from pulsewire._redis.scripts import Script
 from pulsewire.errors import (
     ConnectionLost,
@@ -58,6 +58,17 @@ async def exact_replies(link: Link, count: int = CALLS) -> bool:
     """Whether so many concurrent callers each get back their own word, without permission to repeat."""
     replies = await asyncio.gather(*(link.call("k", "ECHO", f"{n}") for n in range(count)))
     return replies == [b"%d" % n for n in range(count)]
+
+
+async def test_single_server_is_always_the_same_one(fresh_server: SingleServer) -> None:
+    """Also after it was restarted: nobody takes its place."""
+    async with opened_link(fresh_server.url) as link:
+        before = link.server_of("k")
+        await fresh_server.kill()
+        await fresh_server.restart()
+        await link.call("k", "EXISTS", "k", repeatable=True)
+        assert link.server_of("k") == before
+        assert not link.may_fail_over
 
 
 # --- a server that is not ready
@@ -268,6 +279,24 @@ async def test_each_of_many_callers_on_a_lost_connection_has_his_own_outcome(
         assert all(await asyncio.gather(*echoes))
         assert outcomes == ["done"] * 100 + ["unsettled"] * 100
         assert await link.call(key, "GET", key) == b"%d" % sum(range(1, 201))
+
+
+async def test_who_waits_for_room_is_given_a_connection_that_is_open(proxy: FaultProxy) -> None:
+    """Not the one that had none, and was lost meanwhile."""
+    async with opened_link(proxy.url) as link:
+        full = await link.connection_for("k")
+        proxy.stall("to_client")
+        waiting = [full.submit(("PING",)) for _ in range(MAX_IN_FLIGHT)]
+        given = asyncio.ensure_future(link.connection_for("k"))
+        await anyio.wait_all_tasks_blocked()
+        assert not given.done()
+        proxy.cut()
+        proxy.resume()
+        connection = await given
+        assert await connection.submit(("PING",)) == b"PONG"
+        assert connection is not full
+        lost = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(reply) for reply in lost} == {ConnectionLost}
 
 
 async def test_connection_cut_again_and_again_crosses_no_reply(proxy: FaultProxy) -> None:

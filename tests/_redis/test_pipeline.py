@@ -16,12 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pulsewire._core.tasks import check_loop
+from pulsewire._redis import pipeline
 from pulsewire._redis.pipeline import MAX_IN_FLIGHT, Command, JoinedConnection, bulk
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import ConnectionLost, ServerUnavailable
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
 from tests._redis.kit import (
     Conversation,
+    ManualLoop,
     RecordingTransport,
     StubServer,
     Words,
@@ -31,6 +34,17 @@ from tests._redis.kit import (
 )
 
 CALLERS = 1000
+
+
+@pytest.fixture(autouse=True)
+def manual_loops_count_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their time is the test's; otherwise a connection belongs to the loop that runs."""
+
+    def check_real(owner: asyncio.AbstractEventLoop) -> None:
+        if not isinstance(owner, ManualLoop):
+            check_loop(owner)
+
+    monkeypatch.setattr(pipeline, "check_loop", check_real)
 
 
 @pytest.fixture

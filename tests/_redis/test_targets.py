@@ -74,11 +74,23 @@ def test_password_may_hold_an_at_sign_as_it_is() -> None:
     assert target.hosts == (("h", 7000),)
 
 
+def test_password_may_hold_a_colon_as_it_is() -> None:
+    """The first one ends the user."""
+    target = parse_target("redis://anna:p:w@h")
+    assert (target.options["username"], target.options["password"]) == ("anna", "p:w")
+
+
+def test_topologies_are_called_as_people_call_them() -> None:
+    assert [topology.value for topology in Topology] == ["standalone", "sentinel", "cluster"]
+
+
 @pytest.mark.parametrize(
     ("url", "db"),
     [
         ("redis://h/3", 3),
         ("redis://h?db=3", 3),
+        ("redis:///3", 3),
+        ("redis://?db=3", 3),
         ("unix:///run/x.sock?db=3", 3),
         ("redis+sentinel://h/main/3", 3),
         ("redis+sentinel://h/main?db=3", 3),
@@ -185,6 +197,8 @@ def test_doors_can_be_made_of_it_without_a_connection(url: str) -> None:
         ("redis://h?socket_timeout=0", "socket_timeout"),
         ("redis://h?socket_timeout=-1", "socket_timeout"),
         ("redis://h?socket_timeout=nan", "socket_timeout"),
+        ("redis://h?socket_timeout=10000000000", "socket_timeout"),
+        ("redis://h?socket_connect_timeout=0", "socket_connect_timeout"),
         ("redis+sentinel://h/main?sentinel_socket_timeout=soon", "socket_timeout"),
     ],
 )
@@ -240,6 +254,7 @@ def test_wrong_scheme_is_answered_with_the_list_of_right_ones() -> None:
         ("redis://anna:pw@h:1/2?db=3", "redis://anna:***@h:1/2?db=3"),
         ("redis://anna:p@w@h", "redis://anna:***@h"),
         ("redis://anna:p:w@h", "redis://anna:***@h"),
+        ("redis://anna:pw@h?password=pw&token=t", "redis://anna:***@h?password=***&token=***"),
         ("redis+cluster://anna:pw@a:1,b:2", "redis+cluster://anna:***@a:1,b:2"),
         ("unix://anna:pw@/run/x.sock", "unix://anna:***@/run/x.sock"),
         ("redis://h?password=pw&db=1", "redis://h?password=***&db=1"),

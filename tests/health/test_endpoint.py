@@ -85,7 +85,7 @@ async def test_probes_of_others_get_503_and_why(
 ) -> None:
     problem = HealthProblem("redis", "redis://a", "is not connected: refused", 3.0)
     monkeypatch.setattr(
-        hub, "health", lambda limits: Health(is_live, is_ready, (problem,), 0.0, ())
+        hub, "health", lambda limits: Health(is_live, is_ready, True, (problem,), 0.0, ())
     )
     for path, expected in statuses.items():
         status, _, body = await ask(path)

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 import pulsewire
+from pulsewire._core import lag
 from pulsewire.health import Health, HealthLimits
 from pulsewire.tasks import Mux, Task
 from pulsewire.tasks.serving import attempts
@@ -187,8 +188,13 @@ async def test_leases_that_nobody_renews_make_a_process_unready(
     go_on = threading.Event()
     async with hub.task_server(Mux(), lease=1.0) as server:
         assert is_well(hub.health())
-        keep = server._presence._watch_main
-        monkeypatch.setattr(server._presence, "_watch_main", lambda: go_on.wait() and keep())
+        renew = server._presence._renew
+
+        async def stand_still(*args: Any) -> None:
+            go_on.wait()
+            await renew(*args)
+
+        monkeypatch.setattr(server._presence, "_renew", stand_still)
         health = await wait_health(hub, lambda now: not now.is_ready, "the leases are old")
         assert any(problem.name.endswith(": leases") for problem in health.problems)
         assert health.is_live
@@ -270,6 +276,22 @@ async def test_black_hole_by_the_clock(proxy: FaultProxy, namespace: str) -> Non
         assert time.monotonic() - began <= BOUND
         proxy.resume()
         await wait_until(lambda: is_well(hub.health()), timeout=5.0, what="all is well again")
+
+
+async def test_a_slow_server_makes_a_process_degraded(
+    proxy: FaultProxy, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And live and ready all the while; it is well again when the server is quick again (F11)."""
+    monkeypatch.setattr(lag, "REMEMBERED", 0.5)
+    limits = HealthLimits(slow=0.3)
+    async with pulsewire.connect(proxy.url, namespace=namespace) as hub:
+        await wait_health(hub, lambda now: not now.is_degraded, "all is well", limits=limits)
+        proxy.delay(0.25)
+        health = await wait_health(hub, lambda now: now.is_degraded, "it is slow", limits=limits)
+        assert is_well(health)
+        assert [problem.what for problem in health.problems] == ["is slow to answer"]
+        proxy.delay(0)
+        await wait_health(hub, lambda now: not now.is_degraded, "it is quick", limits=limits)
 
 
 @on_one_server

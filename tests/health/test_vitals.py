@@ -10,8 +10,9 @@ import pytest
 from pulsewire._core.hooks import NO_HOOKS
 from pulsewire._core.lag import LoopLag
 from pulsewire._core.loops import LoopContext, Stop, do_every, keep_doing
-from pulsewire._core.vitals import AgeSign, LoopSign, Vitals, going_on, resting
+from pulsewire._core.vitals import AgeSign, LoopSign, Vitals, going_on, no_ward, resting, watched
 from pulsewire.errors import ServerUnavailable
+from pulsewire.testing import wait_until
 
 LOGGER = logging.getLogger("vitals-of-a-test")
 
@@ -206,10 +207,76 @@ def test_the_lag_is_the_worst_of_the_last_seconds(clock: ManualClock) -> None:
 
 async def test_the_lag_of_a_loop_is_measured(clock: ManualClock) -> None:
     lag = LoopLag(clock)
-    async with anyio.create_task_group() as group:
-        group.start_soon(lag.run)
-        await anyio.wait_all_tasks_blocked()
-        clock.now += 4.5
-        assert lag.worst == 4.0
-        group.cancel_scope.cancel()
-    assert lag.worst == 0.0
+    end = lag.begin()
+    clock.now += 4.5
+    assert lag.worst == 4.0
+    assert lag.due is not None
+    due = lag.due
+    await wait_until(lambda: lag.due != due, what="the timer has fired, and was set again")
+    clock.now += 9.0
+    assert lag.worst == 8.5
+    end()
+    assert lag.worst == 4.0  # no timer waits any more
+
+
+# --- what a duty says of itself
+
+
+def test_duty_that_has_not_begun_is_well(vitals: Vitals) -> None:
+    vitals.ward("streams", "sink a").watch("claim")
+    assert only(vitals) == LoopSign(
+        "streams", "sink a", "claim", 30.0, None, 0.0, 0, "", is_dead=False
+    )
+
+
+def test_pass_that_failed_is_over(vitals: Vitals, clock: ManualClock) -> None:
+    """The reason is the kind of error where the error has no words."""
+    vital = vitals.ward("streams", "sink a").watch("claim")
+    vital.begin()
+    clock.now += 3
+    vital.fail(TimeoutError())
+    clock.now += 4
+    sign = only(vitals)
+    assert (sign.in_pass_for, sign.failing_for, sign.reason) == (None, 4.0, "TimeoutError")
+
+
+def test_duty_whose_owner_ends_is_out_of_the_register_for_good(vitals: Vitals) -> None:
+    stop = Stop()
+    vitals.ward("streams", "sink a").watch("claim", flag=stop)
+    assert len(vitals.signs()) == 1
+    stop.is_set = True
+    assert vitals.signs() == []
+    stop.is_set = False
+    assert vitals.signs() == []
+
+
+def test_sign_of_a_moment_before_the_pass_says_that_it_has_just_begun(
+    vitals: Vitals, clock: ManualClock
+) -> None:
+    """Another thread begins a pass while somebody looks."""
+    vital = vitals.ward("streams", "sink a").watch("claim")
+    vital.fail(TimeoutError())
+    vital.begin()
+    sign = vital.sign(clock.now - 1)
+    assert (sign.in_pass_for, sign.failing_for) == (0.0, 0.0)
+
+
+def test_duty_that_nobody_asks_about_may_speak_all_the_same() -> None:
+    vital = no_ward().watch("claim")
+    vital.begin()
+    sign = vital.sign(0.0)
+    assert (sign.block, sign.owner, sign.name) == ("", "", "claim")
+
+
+def test_only_within_its_block_a_duty_is_spoken_of(vitals: Vitals) -> None:
+    vital = vitals.ward("streams", "sink a").watch("claim")
+    with watched(vital):
+        with resting():
+            assert only(vitals).in_pass_for is None
+        assert only(vitals).in_pass_for == 0.0
+        vital.beat()
+        going_on()
+        assert only(vitals).in_pass_for == 0.0
+    vital.beat()
+    going_on()
+    assert only(vitals).in_pass_for is None

@@ -26,6 +26,7 @@ from pulsewire.testing import (
     wait_until,
 )
 from tests._redis.kit import CountingHooks, StubServer, greeting
+from tests.facts import PATIENCE
 
 Connect = Callable[..., AbstractAsyncContextManager[pulsewire.Hub]]
 
@@ -328,6 +329,12 @@ async def test_hub_that_was_left_is_closed(hub: pulsewire.Hub, topology: Topolog
     """On every topology, and said at once."""
     async with pulsewire.connect(topology.url) as left:
         stream = left.stream("letters")
+        await left.tasks.enqueue("letter", task_id="a", process_in=3600.0)
+    for queue in ("default", "other"):
+        with pytest.raises(pulsewire.ServerUnavailable, match="closed"), anyio.fail_after(PATIENCE):
+            await left.tasks.enqueue("letter", queue=queue)
+    with pytest.raises(pulsewire.ServerUnavailable, match="closed"), anyio.fail_after(PATIENCE):
+        await left.map("letters").__aenter__()
     with pytest.raises(pulsewire.ServerUnavailable, match="closed"):
         await left.ping()
     with pytest.raises(pulsewire.ServerUnavailable, match="closed"):
@@ -335,6 +342,31 @@ async def test_hub_that_was_left_is_closed(hub: pulsewire.Hub, topology: Topolog
     with pytest.raises(pulsewire.ServerUnavailable, match="closed"):
         await left.streams()
     assert await hub.ping() > 0.0
+
+
+@pytest.mark.leaves_keys("asynq:*", "map:*", "pulse:*")
+async def test_hub_of_another_loop_is_refused(hub: pulsewire.Hub) -> None:
+    """With words, before anything is sent; and nothing happens to the loop that has it."""
+    stream, flags = hub.stream("letters"), hub.map("letters")
+    await hub.tasks.enqueue("letter", queue="known", process_in=3600.0)
+
+    async def use_all() -> None:
+        for use in (
+            hub.ping,
+            lambda: stream.add("letter", b"a"),
+            lambda: flags.set("a", "b"),
+            lambda: flags.inc("n"),
+            lambda: hub.tasks.enqueue("letter", queue="known"),
+            lambda: hub.tasks.enqueue("letter", queue="new"),
+        ):
+            with pytest.raises(pulsewire.ConfigurationError, match="another event loop"):
+                await use()
+
+    await anyio.to_thread.run_sync(anyio.run, use_all)
+    await stream.add("letter", b"b")
+    await flags.set("a", "c")
+    assert await stream.length() == 1
+    assert await hub.tasks.inspector.queues() == ["known"]
 
 
 @pytest.fixture

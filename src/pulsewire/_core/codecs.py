@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from pulsewire.errors import DecodeError
+from pulsewire.errors import DecodeError, InvalidOption
 
 T = TypeVar("T")
 
@@ -133,6 +133,23 @@ def typed(kind: type[T]) -> Codec[T]:
     if hasattr(kind, "model_validate_json"):
         return PydanticCodec(kind)
     return TypedCodec(kind)
+
+
+C = TypeVar("C")
+
+
+def check_codec(codec: C) -> C:
+    """Return `codec` if it is one.
+
+    Raises:
+        InvalidOption: it is none.
+    """
+    if isinstance(codec, type):
+        raise InvalidOption("codec", codec, f"is a type: use typed({codec.__name__})")
+    if not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
+        reason = "is no codec: use BYTES, TEXT, JSON, typed(Model), or an object with `encode` and `decode`"
+        raise InvalidOption("codec", codec, reason)
+    return codec
 
 
 BYTES: Codec[bytes] = BytesCodec()

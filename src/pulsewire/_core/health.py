@@ -1,4 +1,4 @@
-"""What the vital signs of a hub mean: is it alive, is it ready, and what is wrong. Pure.
+"""What the vital signs of a hub mean: is it alive, is it ready, and what is wrong or slow. Pure.
 
 Two questions with different answers. *Live*: would a restart of the process mend it? Only what a restart mends makes a
 process dead, since a fleet that restarts because its server is down makes things worse. *Ready*: can it do its work
@@ -25,16 +25,20 @@ class HealthLimits:
         silence: a server that answers nothing for so long, not even with a refusal, makes the process dead: it cannot
             know whether the server, the net or its own side of it is the reason.
         failing: a background duty that has failed in every try for so long makes the process unready.
+        slow: a server that takes so long for one answer is slow, which is a problem and no more. What the event loop
+            itself was late does not count.
     """
 
     loop_lag: float = 5.0
     silence: float = 10.0
     failing: float = 10.0
+    slow: float = 0.1
 
     def __post_init__(self) -> None:
         check_seconds("loop_lag", self.loop_lag)
         check_seconds("silence", self.silence)
         check_seconds("failing", self.failing)
+        check_seconds("slow", self.slow)
 
 
 DEFAULT_LIMITS = HealthLimits()
@@ -88,6 +92,7 @@ class Health:
     Attributes:
         is_live: False when a restart of the process would help.
         is_ready: whether it can do its work now.
+        is_degraded: whether anything is wrong, or slow; it may be live and ready all the same.
         problems: what is wrong, the worst first.
         loop_lag: seconds by which the event loop was late at worst in the last 10 seconds.
         checks: everything that was looked at.
@@ -95,6 +100,7 @@ class Health:
 
     is_live: bool
     is_ready: bool
+    is_degraded: bool
     problems: tuple[HealthProblem, ...]
     loop_lag: float
     checks: tuple[HealthCheck, ...]
@@ -120,7 +126,7 @@ def examine(
     findings = [_lag(loop_lag, limits)]
     judges: dict[type[Any], Callable[[Any], _Finding]] = {
         LoopSign: lambda sign: _loop(sign, reached_for, limits),
-        WaySign: lambda sign: _way(sign, limits),
+        WaySign: lambda sign: _way(sign, loop_lag, limits),
         AgeSign: _age,
         EndingSign: _ending,
         PlacesSign: _places,
@@ -131,6 +137,7 @@ def examine(
     return Health(
         is_live=not any(problem.makes_dead for problem in problems),
         is_ready=not any(problem.makes_unready for problem in problems),
+        is_degraded=bool(problems),
         problems=tuple(problems),
         loop_lag=loop_lag,
         checks=tuple(finding.check for finding in findings),
@@ -168,7 +175,7 @@ def _loop(sign: LoopSign, reached_for: float, limits: HealthLimits) -> _Finding:
     return _Finding(HealthCheck(sign.block, name, "working", sign.in_pass_for))
 
 
-def _way(sign: WaySign, limits: HealthLimits) -> _Finding:
+def _way(sign: WaySign, loop_lag: float, limits: HealthLimits) -> _Finding:
     if sign.silent_for > limits.silence:
         check = HealthCheck("redis", sign.address, "silent", sign.silent_for)
         what = f"answers nothing, and refuses nothing: {sign.reason}"
@@ -177,6 +184,10 @@ def _way(sign: WaySign, limits: HealthLimits) -> _Finding:
         check = HealthCheck("redis", sign.address, "not connected", sign.seconds)
         what = f"is not connected: {sign.reason}"
         return _Finding(check, _unready("redis", sign.address, what, sign.seconds))
+    if sign.round_trip - loop_lag > limits.slow:
+        check = HealthCheck("redis", sign.address, "slow", sign.round_trip)
+        what = "is slow to answer"
+        return _Finding(check, HealthProblem("redis", sign.address, what, sign.round_trip))
     return _Finding(HealthCheck("redis", sign.address, "connected", sign.seconds))
 
 

@@ -16,19 +16,60 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from pulsewire.errors import ConfigurationError
+
+
+def check_loop(owner: asyncio.AbstractEventLoop) -> None:
+    """Make sure that what belongs to a loop is used there.
+
+    Raises:
+        ConfigurationError: another loop is running.
+    """
+    if asyncio.get_running_loop() is not owner:
+        raise ConfigurationError(
+            "this hub belongs to another event loop: connect one here, or hand the call over to that loop "
+            "(asyncio.run_coroutine_threadsafe)"
+        )
+
+
+def is_being_cancelled() -> bool:
+    """Whether the task that runs is to end.
+
+    If not, a `CancelledError` that it meets is an outcome of what it has awaited: of something that others cancelled.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def is_outcome(error: BaseException) -> bool:
+    """Whether what the user's code has raised is an outcome of that code, and not the end of the task that runs it.
+
+    Also `sys.exit()` is, which in a task would take the whole loop with it.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return not is_being_cancelled()
+    return not isinstance(error, GeneratorExit)
+
 
 class OwnedTasks:
     """A task group that is entered and left by hand, by the same task."""
 
     def __init__(self) -> None:
         self._group: TaskGroup | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._scopes: set[anyio.CancelScope] = set()
         self._is_leaving = False
 
     async def enter(self) -> None:
         """Begin; from now on tasks can be started."""
         self._is_leaving = False
+        self._loop = asyncio.get_running_loop()
         self._group = await anyio.create_task_group().__aenter__()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether tasks can be started that are not cancelled at once."""
+        return self._group is not None and not self._is_leaving
 
     @property
     def group(self) -> TaskGroup:
@@ -37,10 +78,20 @@ class OwnedTasks:
             raise AssertionError("the owner starts tasks only between enter and leave")
         return self._group
 
+    def check_loop(self) -> None:
+        """Make sure that they are asked for tasks on their own event loop.
+
+        Raises:
+            ConfigurationError: another one is running.
+        """
+        if self._loop is not None:
+            check_loop(self._loop)
+
     def start_soon(
         self, duty: Callable[..., Coroutine[Any, Any, Any]], *args: object, name: str | None = None
     ) -> None:
         """Start a background task. It ends by itself, or when the owner leaves."""
+        self.check_loop()
         self.group.start_soon(
             self._run, duty, args, name=name or getattr(duty, "__qualname__", None)
         )
@@ -54,6 +105,13 @@ class OwnedTasks:
                 if self._is_leaving:
                     scope.cancel()
                 await duty(*args)
+            except asyncio.CancelledError as error:
+                if scope.cancel_called or is_being_cancelled():
+                    raise
+                # anyio would take it for the end of the whole group, and say nothing
+                raise RuntimeError(
+                    "a background duty awaited what others have cancelled"
+                ) from error
             finally:
                 self._scopes.discard(scope)
 

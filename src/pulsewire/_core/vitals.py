@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pulsewire._core.clock import SYSTEM_CLOCK, Clock
+from pulsewire._core.lag import LoopLag
+from pulsewire._core.stalls import LoopWatch
 
 PASS_WITHIN = 30.0
 """Seconds that one pass of a duty may take while the server answers: a read may block for 2 s, a reply may be 4 s late,
@@ -104,6 +106,8 @@ class WaySign:
         silent_for: since when the server, or the net, has answered nothing that was asked, not even by a refusal; 0
             where the last attempt was answered.
         reason: the last trouble.
+        round_trip: how long the slowest question of late has waited for its answer, or waits already; 0 if none was
+            asked.
     """
 
     address: str
@@ -111,6 +115,7 @@ class WaySign:
     seconds: float
     silent_for: float
     reason: str
+    round_trip: float = 0.0
 
 
 Sign = LoopSign | AgeSign | EndingSign | PlacesSign | WaySign
@@ -206,10 +211,17 @@ class Vital:
 
 
 class Vitals:
-    """The register of one hub."""
+    """The register of one hub.
+
+    Attributes:
+        lag: of its event loop, which is measured while somebody wants it.
+        watch: over its event loop, for who runs handlers there.
+    """
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
+        self.lag = LoopLag(clock)
+        self.watch = LoopWatch(self.lag, clock)
         self._vitals: dict[Vital, None] = {}
         self._signs: dict[Signs, None] = {}
 

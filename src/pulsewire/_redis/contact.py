@@ -2,19 +2,23 @@
 
 A lane connects when somebody needs it. Where nobody does, an outage that is over would never be noticed: a hub that is
 taken out of service since it is not ready gets no work, and so asks for nothing. So lanes that were lost are opened
-again here, and a server that was silent is asked something. All else is known already (`Lane.since`, `silent_since`).
+again here. And each server is asked something once a second: who answers slowly is slow, also to those who ask without
+pause and would not notice. All else is known already (`Lane.since`, `silent_since`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 import anyio
 
 from pulsewire._core.clock import SYSTEM_CLOCK
+from pulsewire._core.lag import Recent
 from pulsewire._core.vitals import WaySign
 from pulsewire._redis.lane import Lane
 from pulsewire._redis.link import Link
+from pulsewire._redis.pipeline import JoinedConnection
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import PulsewireError
 
@@ -28,6 +32,8 @@ class Contact:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._answers: WeakKeyDictionary[Lane, Recent] = WeakKeyDictionary()
+        self._asked_at: WeakKeyDictionary[Lane, float] = WeakKeyDictionary()  # and not answered
 
     def signs(self) -> Iterator[WaySign]:
         """How each of them is."""
@@ -40,26 +46,39 @@ class Contact:
                 max(now - lane.since, 0.0),
                 0.0 if silent is None else max(now - silent, 0.0),
                 lane.last_trouble,
+                self._round_trip(lane, now),
             )
 
+    def _round_trip(self, lane: Lane, now: float) -> float:
+        waiting = max(now - self._asked_at.get(lane, now), 0.0)
+        answers = self._answers.get(lane)
+        return waiting if answers is None else max(waiting, answers.worst)
+
     async def keep_once(self) -> None:
-        """Open the ways that were lost, and ask where there was silence."""
-        lost = [lane for lane in self._link.lanes() if not _is_well(lane)]
-        if not lost:
-            return
+        """Open the ways that were lost, and ask everybody something."""
+        lanes = self._link.lanes()
         async with anyio.create_task_group() as asking:
-            for lane in lost:
+            for lane in lanes:
                 asking.start_soon(self._ask, lane)
-        if not all(_is_well(lane) for lane in lost):
+        if not all(_is_well(lane) for lane in lanes):
             with anyio.move_on_after(PATIENCE):
                 await self._link.look_around()
 
-    @staticmethod
-    async def _ask(lane: Lane) -> None:
+    async def _measure(self, lane: Lane, connection: JoinedConnection) -> None:
+        """Ask, and note how long that takes; also where nobody waits for the end of it."""
+        asked_at = self._asked_at[lane] = SYSTEM_CLOCK.monotonic()
+        try:
+            await connection.submit(("PING",))
+        finally:
+            del self._asked_at[lane]
+            recent = self._answers.setdefault(lane, Recent())
+            recent.note(SYSTEM_CLOCK.monotonic() - asked_at)
+
+    async def _ask(self, lane: Lane) -> None:
         with anyio.move_on_after(PATIENCE + EVERY):
             try:
                 connection = await lane.ready(PATIENCE)
-                await connection.submit(("PING",))
+                await self._measure(lane, connection)
             except ReplyError:
                 lane.silent_since = None  # whatever it says, it speaks
             except PulsewireError:

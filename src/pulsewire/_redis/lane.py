@@ -57,6 +57,7 @@ class Lane:
         self._silence = silence
         self._waiters: list[asyncio.Future[JoinedConnection]] = []
         self._beside: set[JoinedConnection] = set()
+        self.on_moved: Callable[[], object] = lambda: None
         self._left: set[JoinedConnection] = set()  # they finish what they have begun
         self._is_opening = False
         self._moved = anyio.Event()  # a new one after each move
@@ -81,6 +82,7 @@ class Lane:
             return self.connection
         if self._closed:
             raise ServerUnavailable(self.address, 0.0, self._closed)
+        self._tasks.check_loop()
         waiter: asyncio.Future[JoinedConnection] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         if not self._is_opening:
@@ -161,6 +163,7 @@ class Lane:
         if self.connection is not None:
             self.leave(self.connection, reason)
         self._lose_beside(reason)
+        self.on_moved()
 
     def close(self) -> None:
         """Drop all connections for good."""

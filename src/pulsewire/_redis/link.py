@@ -84,6 +84,8 @@ class Link(ABC):
         self.options = options
         self.tasks = OwnedTasks()
         self.own_doors: Doors | None = None  # to close with the link; a twin has such
+        self.on_moved: Callable[[], object] = lambda: None
+        """Called when the sentinels have announced another master. In a cluster whoever asks finds out by itself."""
 
     async def __aenter__(self) -> Self:
         await self.tasks.enter()
@@ -154,6 +156,18 @@ class Link(ABC):
     async def ask_sentinels(self) -> list[tuple[str, bool | None, str]]:
         """For each sentinel its address, whether it could have a failover decided (None: no answer), and its words."""
         return []
+
+    @abstractmethod
+    def server_of(self, key: str) -> object:
+        """A name for the server that has the key now, as far as is known: after a failover it is another one.
+
+        It says nothing of a server that is restarted, or replaced behind its address.
+        """
+
+    @property
+    def may_fail_over(self) -> bool:
+        """Whether another server may take the place of one."""
+        return self.info.topology != "standalone"
 
     @abstractmethod
     async def look_around(self) -> None:
@@ -233,9 +247,9 @@ class Link(ABC):
             keys[0], command, repeatable=repeatable, trouble=trouble, text=script.text
         )
 
-    async def time(self) -> float:
-        """The server's clock, Unix seconds."""
-        seconds, micros = await self.call("", "TIME", repeatable=True)
+    async def time(self, key: str = "") -> float:
+        """The clock of the server that has `key` (`""`: of any), Unix seconds."""
+        seconds, micros = await self.call(key, "TIME", repeatable=True)
         return int(seconds) + int(micros) / 1e6
 
     def connection_now(self, key: str) -> JoinedConnection | None:
@@ -248,12 +262,17 @@ class Link(ABC):
 
     async def connection_for(self, key: str) -> JoinedConnection:
         """The shared connection to the owner of `key`, with room. For callers that pipeline in order themselves."""
-        lane = self._lane(key)
-        if lane is None or lane.connection is None:
-            lane = await self._open_lane(key, self.options.wait_for_server)
-        connection = await lane.ready(self.options.wait_for_server)
-        await connection.room()
-        return connection
+        clock = self.options.clock
+        deadline = clock.monotonic() + self.options.wait_for_server
+        while True:
+            within = max(deadline - clock.monotonic(), 0.001)
+            lane = self._lane(key)
+            if lane is None or lane.connection is None:
+                lane = await self._open_lane(key, within)
+            connection = await lane.ready(within)
+            await connection.room()
+            if connection.is_usable:  # else it was lost while it had no room
+                return connection
 
     async def lane_for(self, key: str, within: float) -> Lane:
         """The connected lane to the owner of `key`."""

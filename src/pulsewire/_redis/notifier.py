@@ -68,6 +68,11 @@ class Notifier:
         self._link = link
         self._lines: dict[tuple[Lane, bool], _Line] = {}
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the hub was left: there will be no more subscriptions."""
+        return not self._link.tasks.is_open
+
     async def subscribe(self, listener: Listener, *, everywhere: bool = False) -> Subscription:
         """Listen to a channel, once the server has confirmed it.
 

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import hiredis
 
+from pulsewire._core.tasks import check_loop
 from pulsewire._redis.adopt import Adopted, adopt
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import ConnectionLost
@@ -155,17 +156,19 @@ class JoinedConnection(asyncio.Protocol):
 
         Raises:
             ConnectionLost: it is gone already; nothing was sent.
+            ConfigurationError: another event loop than the connection's is running.
         """
         if self._refusal is not None:
             raise ConnectionLost(self.address, self._refusal, was_sent=False)
         # packing may raise on a wrong type: before anything is remembered
         packed = command if type(command) is bytes else _pack(command)  # type: ignore[arg-type]  # type() narrows not
+        if not self._flush_is_due:
+            check_loop(self._loop)
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
         future: asyncio.Future[Any] = self._loop.create_future()
         self._outbox.append(packed)
         self._waiting.append(future)
-        if not self._flush_is_due:
-            self._flush_is_due = True
-            self._loop.call_soon(self._flush)
         return future
 
     def submit_unheard(self, command: Command) -> None:
@@ -190,7 +193,7 @@ class JoinedConnection(asyncio.Protocol):
         self._late.append((len(self._outbox), pack))
         try:
             self.submit_with(b"", hear)
-        except ConnectionLost:
+        except BaseException:
             self._late.pop()
             raise
 

@@ -236,11 +236,11 @@ class ModelPool:
     def assign(self, key: str, old: str, epoch: int | None, new: str) -> Answer:
         """Refusals are told in this order."""
         content = self.content
-        if content.shutdown:
-            return Answer("shutdown")
         job = content.jobs.get(key, {})
         if not job or job["owner"] != old or (epoch is not None and job.get("epoch") != str(epoch)):
             return Answer("stale")
+        if content.shutdown:
+            return Answer("shutdown")
         if old and epoch is None and self.holds(old):
             return Answer("alive")
         if not old and content.waiting[key] > self.now:

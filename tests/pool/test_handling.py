@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import anyio
@@ -401,3 +402,47 @@ async def test_refused_and_accepted_starts_side_by_side(
         assert outcomes[1::2] == [None] * 20
         assert set(recorder.running) == {f"job-{n}" for n in range(1, 40, 2)}
         assert len(await node.jobs()) == 20
+
+
+# --- what others cancel
+
+
+@on_one_server
+@pytest.mark.parametrize("what", ["start", "stop", "notify"])
+async def test_handler_that_awaits_what_others_cancelled_has_failed(
+    make_node: MakeNode, watched: pulsewire.Hub, facts: Facts, recorder: Recorder, what: str
+) -> None:
+    """That is its outcome, and the end of nothing else: the node goes on with its other jobs."""
+    async with make_node(of=watched) as node:
+        await node.add_worker(recorder)
+        await node.dispatch("steady")
+        recorder.fail(what, asyncio.CancelledError(), key="a", times=1)
+        if what == "start":
+            with pytest.raises(JobStartFailed):
+                await node.dispatch("a")
+        await node.dispatch("a")
+        await node.notify("a", b"hi")
+        await node.stop_job("a")
+        assert [arguments[3] for arguments in facts.of("job_failed")] == [what]
+        assert set(recorder.running) - {"a"} == {"steady"}
+        assert [call.key for call in recorder.stops()] == ["a"]
+
+
+@on_one_server
+async def test_run_that_awaits_what_others_cancelled_is_started_again(make_node: MakeNode) -> None:
+    """As one that raises."""
+    starts = list[int]()
+    shared = asyncio.get_running_loop().create_future()
+    shared.cancel()
+
+    async def run(job: Job) -> None:
+        starts.append(job.starts)
+        if len(starts) == 1:
+            await shared
+        await anyio.sleep_forever()
+
+    async with make_node() as node:
+        await node.add_worker(run)
+        await node.dispatch("a")
+        await wait_until(lambda: len(starts) == 2, what="it was started again")
+        await node.stop_job("a")

@@ -723,3 +723,38 @@ async def test_quiet_pool_logs_nothing(
             await node.remove_worker(worker)
             await heir.shutdown()
     assert [record.message for record in caplog.records] == []
+
+
+@on_one_server
+async def test_who_leaves_while_somebody_closes_waits_for_that(
+    make_node: MakeNode, watched: pulsewire.Hub, recorder: Recorder
+) -> None:
+    """A task that was told to end closes the node, and the block ends meanwhile: the jobs are handed over."""
+    heir = Recorder()
+    async with make_node(of=watched) as other:
+        async with make_node() as node, anyio.create_task_group() as tasks:
+            await node.add_worker(recorder)
+            await node.dispatch("a")
+            await other.add_worker(heir)
+            await node.dispatch("b")
+            recorder.be_slow("stop", 0.3)
+            tasks.start_soon(node.close)
+            await wait_until(lambda: "closed" in repr(node), what="it is being closed")
+            mine = set(recorder.running)
+            tasks.cancel_scope.cancel()
+        assert recorder.running == {}
+        await wait_until(lambda: set(heir.running) == {"a", "b"}, what="all are at the other one")
+        assert {call.key for call in recorder.stops()} >= mine
+
+
+@on_one_server
+async def test_node_is_entered_once_and_before_it_is_used(make_node: MakeNode) -> None:
+    node = make_node()
+    with pytest.raises(pulsewire.ConfigurationError, match="not entered yet"):
+        await node.dispatch("a")
+    async with node:
+        with pytest.raises(pulsewire.ConfigurationError, match="entered before"):
+            await node.__aenter__()
+    with pytest.raises(pulsewire.ConfigurationError, match="entered before"):
+        await node.__aenter__()
+    assert not await node.jobs()

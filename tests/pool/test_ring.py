@@ -88,6 +88,22 @@ def test_jump_without_buckets_gives_none() -> None:
     assert jump(5, 0) == -1
 
 
+def test_jump_is_exact_to_the_last_bit() -> None:
+    """As many buckets as it can tell apart show a step that was rounded otherwise."""
+    numbers = [n * 0x9E3779B97F4A7C15 & (2**64 - 1) for n in range(4)]
+    assert [jump(number, 2**31) for number in numbers] == [
+        *(0, 1680513372, 1487504934, 1307811085),
+    ]
+
+
+def test_routings_are_called_as_the_pool_writes_them() -> None:
+    assert ROUTINGS == ("rendezvous", "jump")
+
+
+def test_member_counts_once_unless_told_otherwise() -> None:
+    assert Member("w") == Member("w", weight=1.0, started=0.0)
+
+
 @given(numbers, st.integers(1, 300))
 def test_jump_moves_a_key_to_the_new_bucket_or_not_at_all(number: int, count: int) -> None:
     """What the paper promises."""

@@ -9,7 +9,7 @@ import pytest
 import pulsewire
 from pulsewire import Closed, InvalidName, InvalidOption
 from pulsewire.pool import Node, Plan, StopSchedule
-from pulsewire.testing import wait_until
+from pulsewire.testing import FaultProxy, wait_until
 from tests.facts import Facts, let_pass, on_one_server, on_two_topologies
 from tests.pool.facts import KeysOf, MakeNode, Recorder, wait_gone, wait_running, wait_workers
 
@@ -80,7 +80,7 @@ async def test_producer_starts_and_stops_jobs(make_node: MakeNode, recorder: Rec
 
         async def is_over() -> bool:
             return not await planned(node) and not await node._store.stop_ticker(
-                "schedule:producer"
+                "schedule:producer", EVERY
             )
 
         await wait_until(is_over, what="nothing of the schedule is left")
@@ -271,6 +271,35 @@ async def test_producer_and_ticker_of_one_name_do_not_meet(
         await producer.wait_asked()
         await node.ticker("same", every=60.0).stop()
         await producer.wait_asked()
+
+
+@on_one_server
+async def test_schedule_ends_as_soon_as_the_server_takes_it(
+    proxy: FaultProxy, namespace: str, make_node: MakeNode, recorder: Recorder
+) -> None:
+    """A server that is away at that moment is asked again; the node and its jobs go on."""
+    producer = Producer()
+    producer.wanted = Plan(start=jobs("a"))
+    async with (
+        pulsewire.connect(proxy.url, namespace=namespace, wait_for_server=0.2) as hub,
+        make_node(of=hub) as node,
+    ):
+        await node.add_worker(recorder)
+        node.schedule(producer, every=EVERY)
+        await wait_running(["a"], recorder)
+        fault = proxy.inject_error(b"LOADING not yet", "UNLINK", count=20)
+        producer.wanted = StopSchedule()
+        await fault.wait_hit(2)
+        fault.disarm()
+
+        async def is_over() -> bool:
+            value = await node._store.link.call(
+                node._store.keys.tickers, "HGET", node._store.keys.tickers, "schedule:producer"
+            )
+            return bool(value.startswith(b"stopped")) and not await planned(node)
+
+        await wait_until(is_over, what="the schedule is over")
+        assert set(recorder.running) == {"a"}
 
 
 @on_two_topologies

@@ -444,8 +444,24 @@ async def _(pool: Pool) -> Any:
     return lambda: pool.store.tick("t", 9.0, "R2", make=False, first=0.0, all_ticks=False)
 
 
+@case("tick", "wait", refused=True)
+async def _(pool: Pool) -> Any:
+    await pool.send("DEL", pool.keys.meta)
+    return lambda: pool.store.tick("t", 9.0, "R", make=False, first=0.0, all_ticks=False)
+
+
+@case("tick", "stopped")
+async def _(pool: Pool) -> Any:
+    async def call() -> str:
+        await pool.store.stop_ticker("t", 9.0)
+        return "stopped"
+
+    return call
+
+
 @case("tick", "gone", refused=True)
 async def _(pool: Pool) -> Any:
+    await pool.store.stop_ticker("t", 9.0)
     return lambda: pool.store.tick("t", 9.0, "R", make=False, first=0.0, all_ticks=False)
 
 
@@ -710,6 +726,24 @@ async def test_survey_names_the_dead_and_what_waits(pool: Pool) -> None:
     assert await pool.store.survey("N") == Survey("work", ["D", "W"], [])
 
 
+async def test_survey_may_name_those_only_who_have_given_up_their_lease(pool: Pool) -> None:
+    """Others may believe in theirs still: after a failover (pool protocol 6.3)."""
+    await pool.running()
+    await pool.send("ZADD", pool.keys.leases, "XX", 2, "D")
+    assert await pool.store.survey("N", given_up_only=True) == Survey("idle", [], [])
+    assert await pool.send("EXISTS", pool.keys.janitor) == 0
+    await pool.store.give_up("W")
+    assert await pool.store.survey("N", given_up_only=True) == Survey("work", ["W"], [])
+    assert (await pool.store.survey("N")).dead == ["W", "D"]
+    assert await pool.store.renew(["W"], TTL) == ["W"]
+
+
+async def test_lease_that_is_given_up_after_its_worker_was_buried_is_none(pool: Pool) -> None:
+    before = await pool.store.leases()
+    await pool.store.give_up("stranger")
+    assert await pool.store.leases() == before
+
+
 async def test_progress_is_noted_unless_it_is_only_looked_at(pool: Pool) -> None:
     epoch = await pool.running()
     assert await pool.store.progress("k", "W", epoch, "half") == "running"
@@ -808,8 +842,8 @@ async def test_new_interval_is_taken_by_whoever_makes_the_ticker(pool: Pool) -> 
 
 async def test_ticker_that_was_stopped_is_gone(pool: Pool) -> None:
     await set_back(pool, 1.0)
-    assert await pool.store.stop_ticker("t")
-    assert not await pool.store.stop_ticker("t")
+    assert await pool.store.stop_ticker("t", 1.0)
+    assert not await pool.store.stop_ticker("t", 1.0)
     assert (await take(pool, "R")).outcome == "gone"
 
 

@@ -122,7 +122,7 @@ async def test_nobody_loses_a_tick_by_not_waiting(
 async def test_stop_ends_a_ticker_on_every_node(
     make_node: MakeNode, watched: pulsewire.Hub, raw: Raw
 ) -> None:
-    """Asked from one that takes no ticks; no tick comes afterwards, and nothing is left."""
+    """Asked from one that takes no ticks; no tick comes afterwards, until it is made again."""
     taken: list[list[Tick]] = [[], []]
     async with make_node() as one, make_node(of=watched) as two:
         with anyio.fail_after(PATIENCE):
@@ -131,21 +131,48 @@ async def test_stop_ends_a_ticker_on_every_node(
                     group.start_soon(collect, node.ticker("t", every=0.1), mine)
                 await wait_until(lambda: sum(map(len, taken)) >= 2, what="ticks came")
                 await two.ticker("t", every=0.1).stop()
-        assert await stored(one, raw, "t") is None
+        value = await stored(one, raw, "t")
+        assert value is not None
+        assert value.startswith(b"stopped|")
         again = await take(one.ticker("t", every=0.05), 1)
         assert again[0].due > max(tick.due for mine in taken for tick in mine)
 
 
-@on_one_server
-async def test_ticker_that_vanished_while_it_waits_ends(make_node: MakeNode, raw: Raw) -> None:
-    """Deleted at the moment of a tick: Pulse panics (P33)."""
+@on_two_topologies
+async def test_ticker_that_was_lost_is_made_again(make_node: MakeNode, raw: Raw) -> None:
+    """By who waits for it: Pulse panics (P33)."""
     async with make_node() as node:
         ticker = node.ticker("t", every=0.1)
         await take(ticker, 1)
         tickers = node._store.keys.tickers
         await raw(tickers, "DEL", tickers)
-        with anyio.fail_after(PATIENCE), pytest.raises(StopAsyncIteration):
-            await anext(ticker)
+        assert steps(await take(ticker, 3), 0.1) == [1, 1]
+
+
+@on_one_server
+async def test_stopped_ticker_is_remembered_for_longer_than_anybody_waits_for_it(
+    make_node: MakeNode, raw: Raw, hub: pulsewire.Hub
+) -> None:
+    """A day, or twice its interval; what was stopped longer ago is cleared away with the next that is stopped."""
+    day = 86_400
+    async with make_node() as node:
+        now = await hub.time()
+        for name, every in (("often", 1.0), ("seldom", 10.0 * day)):
+            ticker = node.ticker(name, every=every)
+            await ticker._take("request")
+            await ticker.stop()
+        often, seldom = await stored(node, raw, "often"), await stored(node, raw, "seldom")
+        assert often is not None
+        assert seldom is not None
+        for value, remembered in ((often, day), (seldom, 20 * day)):
+            word, until = value.split(b"|")
+            assert word == b"stopped"
+            assert abs(int(until) / 1000 - now - remembered) < PATIENCE
+        tickers = node._store.keys.tickers
+        await raw(tickers, "HSET", tickers, "often", b"stopped|%d" % ((now - 1) * 1000))
+        assert not await node._store.stop_ticker("never made", 1.0)
+        assert await stored(node, raw, "often") is None
+        assert await stored(node, raw, "seldom") == seldom
 
 
 @on_two_topologies

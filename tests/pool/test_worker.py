@@ -10,9 +10,10 @@ import pytest
 
 import pulsewire
 from pulsewire import JobLost, JobStartFailed
-from pulsewire.pool import JobState
+from pulsewire._core import stalls
+from pulsewire.pool import Job, JobState
 from pulsewire.testing import FaultProxy, wait_until
-from tests.facts import PATIENCE, Facts, Raw, let_pass, on_one_server, on_two_topologies
+from tests.facts import PATIENCE, Facts, Raw, Said, let_pass, on_one_server, on_two_topologies
 from tests.pool.facts import (
     MakeNode,
     Recorder,
@@ -522,6 +523,48 @@ async def test_blocked_event_loop_keeps_its_leases(
         assert facts.of("worker_fenced") == []
         assert len(recorder.starts()) == 2
         assert not recorder.stops()
+
+
+class Blocker:
+    """A handler that blocks the event loop where it is told to, until somebody has said so."""
+
+    def __init__(self, what: str, said: Said) -> None:
+        self._what = what
+        self._said = said
+
+    def _do(self, what: str) -> None:
+        if what == self._what:
+            assert self._said.came.wait(PATIENCE)
+
+    async def start(self, job: Job) -> None:
+        """Begin."""
+        self._do("start")
+
+    async def stop(self, key: str) -> None:
+        """End."""
+
+    async def run(self, job: Job) -> None:
+        """The job as one function."""
+        self._do("run")
+
+
+@on_one_server
+@pytest.mark.parametrize("what", ["start", "run"])
+async def test_job_that_blocks_the_event_loop_is_named(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """While it does, whichever form its handler has (F5)."""
+    monkeypatch.setattr(stalls, "BLOCKED", 0.3)
+    said = Said(naming="job")
+    blocker = Blocker(what, said)
+    async with make_node(logger=said.logger()) as node:
+        worker = await node.add_worker(blocker.run if what == "run" else blocker)
+        await node.dispatch("tenant:7")
+        await wait_until(lambda: bool(said.records), timeout=PATIENCE, what="it is said")
+        record = vars(said.records[0])
+        assert (record["pool"], record["job"], record["worker"]) == ("pool", "tenant:7", worker.id)
+        assert "in _do" in record["where"]
+        await node.shutdown()
 
 
 @on_one_server

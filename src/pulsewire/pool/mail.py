@@ -79,10 +79,6 @@ class Mail:
     async def _discard(self, worker: str, entry: str) -> None:
         await self._crew.store.done(worker, entry)
 
-    async def unblock(self) -> None:
-        """End the read that is under way."""
-        await self._connection.unblock()
-
     def close(self) -> None:
         """Drop the connection."""
         self._connection.close()

@@ -21,6 +21,7 @@ from pulsewire._core.vitals import EndingSign
 from pulsewire._redis.link import Link
 from pulsewire.errors import (
     Closed,
+    ConfigurationError,
     InvalidOption,
     PoolMismatch,
     PoolShutDown,
@@ -75,7 +76,9 @@ class Node:
         self._context = LoopContext(self._stop, crew.hooks, crew.logger, self._ward)
         self._staff = Staff(link, crew, workers, self._mail, self._context)
         self._shut_down = anyio.Event()
+        self._is_entered = False
         self._is_closing = False
+        self._has_left = anyio.Event()
         self._has_shut_down = False
         self._unwatch: Callable[[], None] = lambda: None
 
@@ -93,6 +96,8 @@ class Node:
             PoolShutDown: it is shutting down.
             ServerUnavailable, PermissionDenied: it cannot be joined.
         """
+        if self._is_entered:
+            raise ConfigurationError(f"{self!r} was entered before: get another one from the hub")
         crew = self._crew
         outcome, first, second = await self._store.join(self.options.wanted_routing or "")
         if outcome == "shutdown":
@@ -103,6 +108,7 @@ class Node:
         if second in ROUTINGS:
             crew.roster.route_by(second)
         await self._map.__aenter__()
+        self._is_entered = True
         self._crew.roster.take(self._map)
         await crew.tasks.enter()
         crew.start_soon(
@@ -160,12 +166,18 @@ class Node:
     async def close(self) -> None:
         """Give this node's jobs to the others, and take its workers away. Done once; `async with` does it at its end.
 
-        It takes at most `worker_shutdown_ttl`; what has not ended by then others find out when the leases lapse.
+        It takes at most `worker_shutdown_ttl`; what has not ended by then others find out when the leases lapse. Who
+        calls it while another call is under way waits for that one.
         """
         if self._is_closing:
+            with anyio.CancelScope(shield=True):
+                await self._has_left.wait()
             return
         self._is_closing = True
-        await self._staff.leave()
+        try:
+            await self._staff.leave()
+        finally:
+            self._has_left.set()
 
     async def shutdown(self) -> None:
         """Stop the whole pool: on every node each job's `stop` runs, and the jobs end. Nothing is given to others.
@@ -381,7 +393,9 @@ class Node:
 
     async def _follow_workers(self) -> None:
         """Keep the roster as the workers map."""
-        async for _ in self._map.changes(initial=True):
+        changes = self._map.changes(initial=True)
+        async for _ in changes:
+            changes.skip()  # one look at the map sees them all
             if self._crew.roster.take(self._map):
                 self._staff.note_view()
             for worker in self.workers:
@@ -412,5 +426,7 @@ class Node:
         return otherwise if timeout is None else check_seconds("timeout", timeout)
 
     def _check_open(self) -> None:
+        if not self._is_entered:
+            raise ConfigurationError(f"{self!r} is not entered yet: use it with `async with`")
         if self._is_closing:
             raise Closed(f"the node of pool {self.pool!r}")

@@ -27,6 +27,7 @@ class Roster:
         self.shutdown_by = ""
         self.malformed: tuple[str, ...] = ()
         self._routing: Routing = routing
+        self._decoded: dict[str, tuple[str, WorkerInfo | None]] = {}
         self._suspected: set[str] = set()
         self._ring = Ring((), routing)
 
@@ -42,18 +43,27 @@ class Roster:
 
     def take(self, content: Mapping[str, str]) -> bool:
         """The workers map has changed. True if keys may go to other workers than before."""
-        workers, malformed = {}, []
-        for worker, value in content.items():
-            if worker == SHUTDOWN_ENTRY:
-                continue
-            try:
-                workers[worker] = decode_worker(worker, value)
-            except DecodeError:
-                malformed.append(worker)
+        self._decoded = {
+            worker: self._decode(worker, value)
+            for worker, value in content.items()
+            if worker != SHUTDOWN_ENTRY
+        }
+        found = [(worker, info) for worker, (_, info) in self._decoded.items()]
+        self.workers = {worker: info for worker, info in found if info is not None}
+        self.malformed = tuple(worker for worker, info in found if info is None)
         self.shutdown_by = content.get(SHUTDOWN_ENTRY, "")
-        self.workers, self.malformed = workers, tuple(malformed)
-        self._suspected &= workers.keys()
+        self._suspected &= self.workers.keys()
         return self._rebuild()
+
+    def _decode(self, worker: str, value: str) -> tuple[str, WorkerInfo | None]:
+        """An entry with what it says, or with None; what was decoded before is not decoded again."""
+        known = self._decoded.get(worker)
+        if known is not None and known[0] == value:
+            return known
+        try:
+            return value, decode_worker(worker, value)
+        except DecodeError:
+            return value, None
 
     def suspect(self, worker: str) -> bool:
         """Redis says that the worker's lease has lapsed. True if keys go elsewhere now."""

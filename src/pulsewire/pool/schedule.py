@@ -6,6 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import anyio
+
+from pulsewire._core.backoff import Backoff
+from pulsewire._core.loops import PASSING, RETRY_BASE, RETRY_CAP
+from pulsewire._core.tasks import is_outcome
 from pulsewire.errors import (
     JobExists,
     JobNotFound,
@@ -84,11 +89,27 @@ class Schedule:
             try:
                 await self.follow_plan_once()
             except StopSchedule:
+                await self._end()
+                return
+            except BaseException as error:
+                if not is_outcome(error):
+                    raise
+                # the next tick goes on
+                self._crew.note_failure(self._producer.name, "", "plan", error)
+
+    async def _end(self) -> None:
+        """End the schedule on every node, as soon as the server takes it."""
+        backoff = Backoff(base=RETRY_BASE, cap=RETRY_CAP)
+        while True:
+            try:
                 await self._crew.store.forget_planned(self._producer.name)
                 await self._ticker.stop()
+            except PASSING as error:
+                name = f"schedule {self._producer.name}"
+                self._crew.hooks.loop_troubled(name, error, backoff.attempts + 1)
+                await anyio.sleep(backoff.next_pause())
+            else:
                 return
-            except Exception as error:  # noqa: BLE001  # a user's producer: the next tick goes on
-                self._crew.note_failure(self._producer.name, "", "plan", error)
 
     async def follow_plan_once(self) -> Outcome:
         """Ask the producer, and do what it says.

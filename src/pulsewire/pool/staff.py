@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -62,6 +63,8 @@ class Staff:
         self.janitor = Janitor(crew, entries)
         self._leases: LeaseThread | None = None
         self._lease_trouble: BaseException | None = None
+        self._server: object = None  # where the leases were renewed last
+        self._unguard: Callable[[], None] = lambda: None
         self._check_deadlines = anyio.Event()
         self._view_changed = anyio.Event()
         crew.on_view_changed = self.note_view
@@ -148,6 +151,7 @@ class Staff:
 
     async def stop(self) -> None:
         """End the lease thread: last of all."""
+        self._unguard()
         if self._leases is not None:
             await self._leases.stop()
 
@@ -177,6 +181,7 @@ class Staff:
             length=options.worker_ttl,
         )
         self._leases.start()
+        self._unguard = self._context.ward.vitals.watch.begin("pools", crew.logger)
         for name, every, duty in (
             ("clean up", period(options.worker_ttl), self.janitor.clean_up_once),
             ("tidy up", RECHECK, self.janitor.tidy_map_once),
@@ -226,14 +231,32 @@ class Staff:
             await self._map.set_and_wait(worker.id, encode_worker(info), timeout=GOODBYE)
 
     async def _renew(self, link: Link) -> None:
-        """One renewal; runs in the lease thread."""
-        workers, asked_at = self._tenure.workers, SYSTEM_CLOCK.monotonic()
-        if not workers:
-            return
+        """One renewal; runs in the lease thread. A second one where nobody knows which server has answered."""
         store = PoolStore(link, self._store.keys)
-        lost = await store.renew(workers, self._crew.options.worker_ttl)
-        self._tenure.renewed(workers, lost, asked_at)
-        if lost and self._leases is not None:
+        for _ in range(2):
+            server, asked_at = link.server_of(store.keys.leases), SYSTEM_CLOCK.monotonic()
+            if server != self._server:
+                self._note_moved(server, asked_at)
+            workers = self._tenure.workers
+            if not workers:
+                return
+            lost = await store.renew(workers, self._crew.options.worker_ttl)
+            is_same = link.server_of(store.keys.leases) == server
+            self._tenure.renewed(workers if is_same else (), lost, asked_at)
+            if lost:
+                self._have_deadlines_checked()
+            if is_same:
+                return
+
+    def _note_moved(self, server: object, noticed: float) -> None:
+        """Another server has the leases (protocol 2.5); in the lease thread."""
+        if self._server is not None:
+            self._tenure.moved(noticed)
+            self._have_deadlines_checked()
+        self._server = server
+
+    def _have_deadlines_checked(self) -> None:
+        if self._leases is not None:
             self._leases.tell_main(self._check_deadlines_now)
 
     def _check_deadlines_now(self) -> None:
@@ -284,6 +307,7 @@ class Staff:
                 break
         with suppress(*PASSING):  # then the janitor will
             await self._map.delete(lapsed)
+            await self._store.give_up(lapsed)
 
     async def _move_jobs(self) -> None:
         """Hand over the jobs that belong elsewhere, whenever the workers have changed and now and then anyway."""
@@ -298,6 +322,10 @@ class Staff:
                         worker.move_elsewhere()
 
     async def _reconcile_once(self) -> None:
+        if (
+            self.workers and not self._crew.is_shutting_down
+        ):  # what the pool agreed on may have been lost
+            await self._store.join(self._crew.options.wanted_routing or "")
         for worker in list(self.workers.values()):
             going_on()
             if not worker.is_fenced:

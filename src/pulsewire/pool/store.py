@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 from pulsewire._redis.link import Link, Unsettled
 from pulsewire._redis.pipeline import Argument
-from pulsewire._redis.scripts import Script
+from pulsewire._redis.scripts import Script, ms, text
 from pulsewire.pool.keys import PoolKeys
 from pulsewire.pool.wire import JOB_FIELDS, VERSION, JobInfo, decode_job
 
 JANITOR_TTL = 2.0
 MOST_DUE = 500
+GIVEN_UP = 1
+"""The end of a lease, ms, that nobody believes in any more."""
 AT_ONCE = 500
 """Keys that one command deletes."""
 SCHEDULE = "schedule:"
@@ -83,14 +85,6 @@ class Tick(NamedTuple):
     until_next: float
 
 
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000 + 0.5)
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
 class PoolStore:
     """One pool in Redis. `link` may be another one for a thread of its own."""
 
@@ -111,32 +105,37 @@ class PoolStore:
         """
         keys = self.keys
         reply = await self._run(JOIN, [keys.meta, keys.shutdown], VERSION, routing)
-        outcome, first, second = map(_text, reply)
+        outcome, first, second = map(text, reply)
         return outcome, first, second
 
     async def enrol(self, worker: str, ttl: float) -> Answer:
         """Give a new worker its lease: `enrolled`, or `shutdown` with who asked."""
         keys = self.keys
-        outcome, asker = await self._run(ENROL, [keys.leases, keys.shutdown], worker, _ms(ttl))
-        return Answer(_text(outcome), 0, _text(asker))
+        outcome, asker = await self._run(ENROL, [keys.leases, keys.shutdown], worker, ms(ttl))
+        return Answer(text(outcome), 0, text(asker))
 
     async def renew(self, workers: Sequence[str], ttl: float) -> list[str]:
         """Renew leases; the workers whose lease has lapsed."""
-        _, lost = await self._run(RENEW, [self.keys.leases], _ms(ttl), *workers)
-        return [_text(worker) for worker in lost]
+        _, lost = await self._run(RENEW, [self.keys.leases], ms(ttl), *workers)
+        return [text(worker) for worker in lost]
 
     async def leave(self, worker: str, *, is_dead: bool) -> Answer:
         """Take a worker out that owns nothing: `left`, `owns` (how many), or `alive`."""
         keys = self.keys
         names = [keys.leases, keys.owned(worker), keys.inbox(worker)]
         outcome, count = await self._run(LEAVE, names, worker, "dead" if is_dead else "alive")
-        return Answer(_text(outcome), int(count))
+        return Answer(text(outcome), int(count))
+
+    async def give_up(self, worker: str) -> None:
+        """Say that nobody believes in a worker's lease any more: its jobs may be taken over at once."""
+        leases = self.keys.leases
+        await self.link.call(leases, "ZADD", leases, "XX", GIVEN_UP, worker, repeatable=True)
 
     async def leases(self) -> dict[str, float]:
         """Worker -> end of its lease, Unix seconds of the server's clock."""
         leases = self.keys.leases
         reply = await self.link.call(leases, "ZRANGE", leases, 0, -1, "WITHSCORES", repeatable=True)
-        return {_text(worker): float(ends) / 1000 for worker, ends in reply}
+        return {text(worker): float(ends) / 1000 for worker, ends in reply}
 
     # --- jobs
 
@@ -163,7 +162,7 @@ class PoolStore:
             keys.epoch,
             keys.shutdown,
         ]
-        outcome, number, text = await self._run(
+        outcome, number, said = await self._run(
             DISPATCH,
             names,
             key,
@@ -174,14 +173,14 @@ class PoolStore:
             node,
             "park" if park else "",
         )
-        return Answer(_text(outcome), int(number), _text(text))
+        return Answer(text(outcome), int(number), text(said))
 
     async def started(self, key: str, worker: str, epoch: int, entry: str, node: str) -> str:
         """The owner has started it: `running`, `stopping` or `stale`. `node` is the dispatcher's."""
         keys = self.keys
         names = [keys.job(key), keys.starting, keys.inbox(worker), keys.replies(node)]
         (outcome,) = await self._run(STARTED, names, key, worker, epoch, entry)
-        return _text(outcome)
+        return text(outcome)
 
     async def failed(
         self,
@@ -207,9 +206,9 @@ class PoolStore:
         ]
         what = "start" if is_start else "run"
         (outcome,) = await self._run(
-            FAILED, names, key, worker, epoch, entry, error, _ms(again_in), what
+            FAILED, names, key, worker, epoch, entry, error, ms(again_in), what
         )
-        return _text(outcome)
+        return text(outcome)
 
     async def ended(self, key: str, worker: str, epoch: int, entry: str) -> Ended:
         """The job has ended: `ended` or `stale`."""
@@ -222,11 +221,11 @@ class PoolStore:
             keys.inbox(worker),
         ]
         outcome, request, node, stoppers = await self._run(ENDED, names, key, worker, epoch, entry)
-        pairs = [pair.rpartition("@") for pair in _text(stoppers).split()]
+        pairs = [pair.rpartition("@") for pair in text(stoppers).split()]
         return Ended(
-            _text(outcome),
-            _text(request),
-            _text(node),
+            text(outcome),
+            text(request),
+            text(node),
             tuple((request_id, where) for request_id, _, where in pairs),
         )
 
@@ -251,7 +250,7 @@ class PoolStore:
         outcome, number = await self._run(
             ASSIGN, names, key, old, "" if epoch is None else epoch, new
         )
-        return Answer(_text(outcome), int(number))
+        return Answer(text(outcome), int(number))
 
     async def stop(self, key: str, worker: str, request: str, node: str) -> Stopped:
         """Ask for the end of a job: `stopping`, `ended`, `missing`, or `elsewhere` with the owner."""
@@ -262,22 +261,22 @@ class PoolStore:
             reply = await self.link.run(STOP, names, args)
         except Unsettled:
             reply, was_repeated = await self._run(STOP, names, *args), True
-        outcome, text, where = map(_text, reply)
-        return Stopped(outcome, text, where, was_repeated)
+        outcome, said, where = map(text, reply)
+        return Stopped(outcome, said, where, was_repeated)
 
     async def notify(self, key: str, worker: str, payload: bytes) -> Answer:
         """Notify the owner: `sent`, `missing`, `waiting`, or `elsewhere` with the owner."""
         keys = self.keys
         names = [keys.job(key), keys.inbox(worker)]
-        outcome, text = await self._run(NOTIFY, names, key, worker, payload)
-        return Answer(_text(outcome), 0, _text(text))
+        outcome, said = await self._run(NOTIFY, names, key, worker, payload)
+        return Answer(text(outcome), 0, text(said))
 
-    async def progress(self, key: str, worker: str, epoch: int, text: str | None) -> str:
+    async def progress(self, key: str, worker: str, epoch: int, said: str | None) -> str:
         """Note progress, or only look: the job's state, or `stale`. Either way it is among those of its owner again."""
-        note = "" if text is None else "1"
+        note = "" if said is None else "1"
         keys = [self.keys.job(key), self.keys.owned(worker)]
-        outcome, state = await self._run(PROGRESS, keys, worker, epoch, text or "", note, key)
-        return _text(state) if outcome == b"noted" else "stale"
+        outcome, state = await self._run(PROGRESS, keys, worker, epoch, said or "", note, key)
+        return text(state) if outcome == b"noted" else "stale"
 
     async def done(self, worker: str, entry: str) -> None:
         """An inbox entry needs nothing more."""
@@ -327,35 +326,34 @@ class PoolStore:
 
     # --- cleaning up, ticking, ending
 
-    async def survey(self, node: str) -> Survey:
-        """What is to be cleaned up: `idle`, `busy` (another node is at it) or `work`."""
+    async def survey(self, node: str, *, given_up_only: bool = False) -> Survey:
+        """What is to be cleaned up: `idle`, `busy` (another node is at it) or `work`.
+
+        Dead are those whose leases have lapsed; or those only whose leases were given up.
+        """
         keys = self.keys
         names = [keys.leases, keys.waiting, keys.janitor]
-        outcome, dead, due = await self._run(SURVEY, names, node, _ms(JANITOR_TTL), MOST_DUE)
-        return Survey(_text(outcome), [_text(one) for one in dead], [one.decode() for one in due])
+        which = GIVEN_UP if given_up_only else ""
+        outcome, dead, due = await self._run(SURVEY, names, node, ms(JANITOR_TTL), MOST_DUE, which)
+        return Survey(text(outcome), [text(one) for one in dead], [one.decode() for one in due])
 
     async def tick(
         self, name: str, every: float, request: str, *, make: bool, first: float, all_ticks: bool
     ) -> Tick:
         """Take a tick that is due: `tick`, `wait` or `gone`."""
-        keys = self.keys
-        which, how = "all" if all_ticks else "latest", "make" if make else ""
-        outcome, due, until_next = await self._run(
-            TICK,
-            [keys.tickers, keys.shutdown],
-            name,
-            _ms(every),
-            which,
-            how,
-            _ms(first),
-            request,
-        )
-        return Tick(_text(outcome), int(due) / 1000, int(until_next) / 1000)
+        which, how = "all" if all_ticks else "latest", "make" if make else "tick"
+        outcome, due, until_next = await self._tick(name, every, which, how, ms(first), request)
+        return Tick(text(outcome), int(due) / 1000, int(until_next) / 1000)
 
-    async def stop_ticker(self, name: str) -> bool:
-        """Remove a ticker: it stops on all nodes. True if there was one."""
-        tickers = self.keys.tickers
-        return bool(await self.link.call(tickers, "HDEL", tickers, name, repeatable=True))
+    async def stop_ticker(self, name: str, every: float) -> bool:
+        """Stop a ticker, which ends it on all nodes. True if there was one."""
+        _, was_there, _ = await self._tick(name, every, "", "stop", 0, "")
+        return bool(was_there)
+
+    async def _tick(self, name: str, every: float, *rest: Argument) -> Any:  # noqa: ANN401  # a reply
+        keys = self.keys
+        names = [keys.tickers, keys.shutdown, keys.meta]
+        return await self._run(TICK, names, name, ms(every), *rest)
 
     async def note_planned(self, producer: str, key: str) -> None:
         """A producer's schedule has a job."""
@@ -378,13 +376,13 @@ class PoolStore:
     async def ask_for_shutdown(self, node: str, ttl: float) -> str:
         """Raise the flag; who has asked first."""
         name = self.keys.shutdown
-        await self.link.call(name, "SET", name, node, "NX", "PX", _ms(ttl), repeatable=True)
-        return _text(await self.link.call(name, "GET", name, repeatable=True) or b"")
+        await self.link.call(name, "SET", name, node, "NX", "PX", ms(ttl), repeatable=True)
+        return text(await self.link.call(name, "GET", name, repeatable=True) or b"")
 
     async def shutdown_by(self) -> str:
         """Who has asked for the end of the pool; empty if nobody has."""
         name = self.keys.shutdown
-        return _text(await self.link.call(name, "GET", name, repeatable=True) or b"")
+        return text(await self.link.call(name, "GET", name, repeatable=True) or b"")
 
     async def forget_node(self, node: str) -> None:
         """Nobody waits for replies at this node any more."""

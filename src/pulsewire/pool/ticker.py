@@ -60,7 +60,7 @@ class Ticker:
     async def __anext__(self) -> Tick:
         backoff = Backoff(base=RETRY_BASE, cap=RETRY_CAP)
         request = self._requests.next()
-        while not self._stop.is_set:
+        while not self._stop.is_set and not self._crew.is_shutting_down:
             try:
                 answer = await self._take(request)
             except PASSING as error:
@@ -87,5 +87,5 @@ class Ticker:
         return answer
 
     async def stop(self) -> None:
-        """Remove the ticker: it ends on every node."""
-        await self._crew.store.stop_ticker(self.name)
+        """Stop the ticker: it ends on every node."""
+        await self._crew.store.stop_ticker(self.name, self.every)

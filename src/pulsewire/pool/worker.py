@@ -18,6 +18,8 @@ import anyio
 
 from pulsewire._core.backoff import Backoff
 from pulsewire._core.loops import PASSING, RETRY_BASE, RETRY_CAP
+from pulsewire._core.stalls import runs_handlers
+from pulsewire._core.tasks import is_outcome
 from pulsewire.pool.crew import Crew
 from pulsewire.pool.handling import Handling, Job
 from pulsewire.pool.jobs import JobState
@@ -103,6 +105,10 @@ class Worker:
     def jobs(self) -> tuple[str, ...]:
         """Keys of the jobs that are here, sorted."""
         return tuple(sorted(self._held))
+
+    def names(self, key: str) -> dict[str, object]:
+        """Which job it is, for the log."""
+        return {"pool": self._crew.name, "job": key, "worker": self.id}
 
     # --- what the node does
 
@@ -238,6 +244,7 @@ class Worker:
         if not held.is_begun and not held.orders:
             self._drop(held)
 
+    @runs_handlers("pools", lambda its: its["self"].names(its["held"].key))
     async def _carry_out(self, held: _Held, order: Order) -> None:
         if order.do == "start":
             await self._start(held, order)
@@ -276,7 +283,9 @@ class Worker:
         with scope:
             try:
                 await self._begin(held, job)
-            except Exception as error:  # noqa: BLE001  # a user's handler: its outcome
+            except BaseException as error:
+                if not is_outcome(error):
+                    raise
                 held.starting = None
                 held.is_begun = False
                 await self._start_failed(held, order, error)
@@ -303,6 +312,7 @@ class Worker:
         held.running, held.run_is_over = anyio.CancelScope(), anyio.Event()
         self._crew.start_soon(self._run, held, run, job, held.running, held.run_is_over)
 
+    @runs_handlers("pools", lambda its: its["self"].names(its["held"].key))
     async def _run(
         self,
         held: _Held,
@@ -319,7 +329,9 @@ class Worker:
                         return  # woken too late, see `_start`
                     await run(job)
                     order = Order("", ENDED, job.key, job.token, starts=job.starts)
-                except Exception as error:  # noqa: BLE001  # a user's handler: its outcome
+                except BaseException as error:
+                    if not is_outcome(error):
+                        raise
                     self._crew.note_failure(job.key, self.id, "run", error)
                     order = Order(
                         "", CRASHED, job.key, job.token, _words(error).encode(), starts=job.starts
@@ -329,7 +341,7 @@ class Worker:
         if order is not None and self._held.get(job.key) is held:
             self.take(order)
 
-    async def _start_failed(self, held: _Held, order: Order, error: Exception) -> None:
+    async def _start_failed(self, held: _Held, order: Order, error: BaseException) -> None:
         self._crew.note_failure(held.key, self.id, "start", error)
         outcome = await self.record(
             lambda: self._crew.store.failed(
@@ -378,7 +390,9 @@ class Worker:
             if self.handling.takes_notifications:
                 try:
                     await self.handling.object.notify(order.key, order.payload)
-                except Exception as error:  # noqa: BLE001  # a user's handler: its outcome
+                except BaseException as error:
+                    if not is_outcome(error):
+                        raise
                     self._crew.note_failure(order.key, self.id, "notify", error)
             else:
                 self._crew.note_unheard(order.key, self.id)
@@ -492,7 +506,9 @@ class Worker:
             elif self.handling.object is not None:
                 try:
                     await self.handling.object.stop(held.key)
-                except Exception as error:  # noqa: BLE001  # a user's handler: its outcome
+                except BaseException as error:
+                    if not is_outcome(error):
+                        raise
                     self._crew.note_failure(held.key, self.id, "stop", error)
         if patience.cancelled_caught:
             late = TimeoutError(f"it did not end within {limit:g} s")

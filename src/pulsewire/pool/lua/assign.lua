@@ -11,9 +11,6 @@
 -- @include "clock"
 -- @include "moves"
 local job, leases, key, old, new = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[4]
-if redis.call("EXISTS", KEYS[9]) == 1 then
-  return { "shutdown", 0 }
-end
 local there = redis.call("HMGET", job, "owner", "epoch", "state")
 local now = now_ms()
 if not there[3] then
@@ -27,6 +24,9 @@ if there[1] ~= old or (ARGV[3] ~= "" and there[2] ~= ARGV[3]) then
     redis.call("SREM", KEYS[3], key)
   end
   return { "stale", 0 }
+end
+if redis.call("EXISTS", KEYS[9]) == 1 then
+  return { "shutdown", 0 }
 end
 if old ~= "" and ARGV[3] == "" and holds(leases, old, now) then
   return { "alive", 0 }

@@ -63,7 +63,7 @@ async def loader(
     """A loader within the tasks of a map; what it still stores is cut short when the test is over."""
     tasks = OwnedTasks()
     await tasks.enter()
-    yield Loader(tasks.start_soon, storing.store)
+    yield Loader(tasks, storing.store)
     storing.may_end.set()
     await tasks.leave(None, None, None)
 
@@ -167,3 +167,19 @@ async def test_cancelling_both_at_once_cancels_both(begin: Begin, source: Source
     outcomes = await asyncio.gather(first, second, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2
     assert source.loads == 1
+
+
+async def test_value_is_given_though_the_map_was_left_meanwhile(
+    anyio_backend: object, source: Source, storing: Storing
+) -> None:
+    """It is stored nowhere then; who asks again has it loaded again."""
+    tasks = OwnedTasks()
+    await tasks.enter()
+    loader = Loader(tasks, storing.store)
+    loading = asyncio.ensure_future(loader.load("k", source.load))
+    await source.began.wait()
+    await tasks.leave(None, None, None)
+    source.may_end.set()
+    assert await loading == "value 1"
+    assert await loader.load("k", source.load) == "value 2"
+    assert storing.stored == []

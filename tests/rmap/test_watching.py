@@ -221,6 +221,18 @@ async def test_what_waits_is_still_seen_after_the_end(anyio_backend: object) -> 
     assert [change.key async for change in changes] == ["a", "b"]
 
 
+async def test_watcher_that_looks_itself_skips_what_waits(anyio_backend: object) -> None:
+    """What changes afterwards it sees."""
+    changes: Changes[str] = Changes(Pending())
+    for number in range(3):
+        changes.put(put(f"{number}", "1", number + 1))
+    await anext(changes)
+    changes.skip()
+    changes.put(put("later", "1", 4))
+    changes.end()
+    assert [change.key async for change in changes] == ["later"]
+
+
 async def test_end_wakes_a_waiting_watcher(anyio_backend: object) -> None:
     changes: Changes[str] = Changes(Pending())
 

@@ -334,7 +334,9 @@ class ModelQueue:
                     self._join(task_id, text(group), self.window.seconds())
                 else:
                     fields |= {"state": b"pending", "pending_since": self.window.stamp()}
-                    self.members_of("pending").insert(0, task_id)
+                    pending = self.members_of("pending")
+                    has_lost_servers = int(fields.get(LOST_FIELD, b"0")) > 0
+                    pending.insert(len(pending) if has_lost_servers else 0, task_id)
         self._tidy()
         return moved
 

@@ -13,6 +13,7 @@ from pulsewire.tasks.messages import (
     ServerMessage,
     TaskMessage,
     WorkerMessage,
+    set_time,
 )
 from pulsewire.tasks.wire import decode_message
 
@@ -137,3 +138,24 @@ def test_unknown_fields_survive() -> None:
 def test_what_is_no_message_is_told_with_its_id(data: bytes) -> None:
     with pytest.raises(DecodeError, match="'a'"):
         decode_message(data, "a")
+
+
+@pytest.mark.parametrize(
+    ("moment", "seconds", "nanos"),
+    [
+        (1_700_000_000.5, 1_700_000_000, 500_000_000),
+        (0.0, 0, 0),
+        (-0.25, -1, 750_000_000),
+        (float(NEVER["seconds"]), -62_135_596_800, 0),
+        (-1e300, -62_135_596_800, 0),
+        (1e300, 253_402_300_799, 0),
+    ],
+)
+def test_time_is_set_to_the_nearest_that_it_can_hold(
+    moment: float, seconds: int, nanos: int
+) -> None:
+    """The years 1 to 9999."""
+    message = EnqueueEventMessage()
+    set_time(message.enqueue_time, moment)
+    assert (message.enqueue_time.seconds, message.enqueue_time.nanos) == (seconds, nanos)
+    assert message.HasField("enqueue_time")  # also where all of it is nought (2.5)

@@ -37,10 +37,15 @@ seconds_of_moment = st.datetimes(timezones=st.just(UTC)).map(
 DURATIONS = [
     (0, "0s"),
     (1, "1ns"),
+    (999, "999ns"),
+    (1_000, "1\u00b5s"),
     (1_100, "1.1\u00b5s"),
     (999_999, "999.999\u00b5s"),
+    (1_000_000, "1ms"),
     (1_500_000, "1.5ms"),
     (250_000_000, "250ms"),
+    (999_999_999, "999.999999ms"),
+    (1_000_000_000, "1s"),
     (1_500_000_000, "1.5s"),
     (59_999_999_999, "59.999999999s"),
     (60_000_000_000, "1m0s"),
@@ -121,7 +126,7 @@ def test_seconds_keep_their_nanoseconds(seconds: float) -> None:
     assert math.isclose(nanoseconds(seconds) / 1e9, seconds, rel_tol=1e-15, abs_tol=1e-9)
 
 
-@pytest.mark.parametrize("seconds", [1e10, math.inf, MAX])
+@pytest.mark.parametrize("seconds", [1e10, math.inf, MAX, MAX / 1e9])
 def test_longer_than_go_can_say_is_the_longest(seconds: float) -> None:
     assert nanoseconds(seconds) == MAX
     assert nanoseconds(-seconds) == -MAX
@@ -159,7 +164,8 @@ def test_strings_of_go(text: str, literal: str) -> None:
 
 
 def test_half_a_surrogate_pair_is_no_character() -> None:
-    assert quote("\ud800") == r'"\ufffd"'
+    assert [quote(half) for half in ("\ud800", "\udc7f", "\udd00", "\udfff")] == [r'"\ufffd"'] * 4
+    assert unquote('"\ud800"') == b"\xed\xa0\x80".decode("utf-8", "surrogateescape")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +188,16 @@ def test_literals_that_only_people_write(literal: str, text: str) -> None:
     "literal",
     [
         *("", '"', "a", "low", '"low', 'low"', "\"low'", '"a"b"', '"\\"', '"a\nb"', "`a`b`"),
-        *(r'"\q"', r'"\x4"', r'"\u12"', r'"\ud800"', r'"\U00110000"', r'"\400"', r'"\'"'),
+        *(
+            r'"\q"',
+            r'"\x4"',
+            r'"\u12"',
+            r'"\ud800"',
+            r'"\udfff"',
+            r'"\U00110000"',
+            r'"\400"',
+            r'"\'"',
+        ),
         *("'ab'", "'\"\"'", r"'\"'", "'''"),
     ],
 )
@@ -222,6 +237,17 @@ def test_bytes_that_are_no_text_survive_quoting(data: bytes) -> None:
 def test_dates_are_written_in_utc(moment: datetime, text: str) -> None:
     assert format_unix_date(moment) == text
     assert parse_unix_date(text) == moment.replace(microsecond=0)
+
+
+FIRSTS = "Mon Jan, Thu Feb, Fri Mar, Mon Apr, Wed May, Sat Jun, Mon Jul, Thu Aug, Sun Sep, Tue Oct, Fri Nov, Sun Dec"
+
+
+def test_months_and_days_of_the_week_have_go_s_names() -> None:
+    """The first days of the months of 2024."""
+    for month, names in enumerate(FIRSTS.split(", "), start=1):
+        moment, text = datetime(2024, month, 1, tzinfo=UTC), f"{names}  1 00:00:00 UTC 2024"
+        assert format_unix_date(moment) == text
+        assert parse_unix_date(text) == moment
 
 
 @pytest.mark.parametrize("zone", ["+02", "+0200", "GMT", "-0330"])
@@ -294,6 +320,7 @@ def test_options_of_the_specification(name: str, value: Any, text: str) -> None:
         ("retention", 1e12, "Retention(2562047h47m16.854775807s)"),
         ("deadline", 1_704_164_645, "Deadline(Tue Jan  2 03:04:05 UTC 2024)"),
         ("process_at", 1_704_164_645.9, "ProcessAt(Tue Jan  2 03:04:05 UTC 2024)"),
+        ("process_at", 1_704_164_645.9999998, "ProcessAt(Tue Jan  2 03:04:05 UTC 2024)"),
         ("headers", ("\ud800", ""), 'Header(["?",""])'),
     ],
 )
@@ -322,6 +349,7 @@ def test_texts_that_are_not_ours_are_understood(text: str, name: str, value: Any
     [
         *("", "(", ")", "()", "Queue", "Queue(", "Queue()", 'Queue("q"', 'Queue)"q"(', "Queue(q)"),
         *("Priority(3)", "max_retry(3)", 'queue("q")', "MaxRetry(x)", "MaxRetry(1.5)"),
+        *("MaxRetry(1_0)", "MaxRetry( 5)"),
         *(f"MaxRetry({'9' * 5000})", "Timeout(90)", "Timeout(1d)", "Timeout(NaN)"),
         *("Deadline(tomorrow)", "ProcessAt(Tue Jan  2 03:04:05 CET 2024)"),
         *("Header(k,v)", 'Header(["k"])', 'Header(["k","v","w"])', 'Header(["k",1])', "Header({})"),

@@ -62,6 +62,7 @@ BOOM = ValueError("boom")
         (BaseExceptionGroup("two", [BOOM, wrapped(RevokeTask())]), 0, 9, True, Fate.DROP),
         (HandlerNotFound("t"), 9, 9, False, Fate.RETRY),
         (Retry(is_failure=False), 9, 9, False, Fate.RETRY),
+        (wrapped(HandlerNotFound("t")), 9, 9, False, Fate.RETRY),
         (Retry(), 9, 9, True, Fate.ARCHIVE),
     ],
 )
@@ -91,6 +92,36 @@ def test_causes_end_though_errors_go_round() -> None:
     one, two = ValueError("one"), ValueError("two")
     one.__cause__, two.__cause__ = two, one
     assert causes(one) == [one, two]
+
+
+def test_cause_that_two_share_hides_no_other() -> None:
+    shared, own = ValueError("shared"), ValueError("own")
+    one, two = wrapped(shared, 1), wrapped(shared, 1)
+    group = BaseExceptionGroup("two", [own, one, two])
+    assert {id(error) for error in causes(group)} == {id(e) for e in (group, one, two, shared, own)}
+
+
+class Silent(Exception):
+    """It cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("boom"), "ValueError: boom"),
+        (ValueError(), "ValueError"),
+        (Silent(), "Silent"),
+        (TimeoutError("no answer"), "TimeoutError: no answer"),
+        (TimeoutError(), "context deadline exceeded"),
+        (TaskTimedOut(), "context deadline exceeded"),
+        (HandlerNotFound("t"), 'handler not found for task "t"'),
+    ],
+)
+def test_text_of_an_error_is_go_s_where_go_has_one(error: Exception, text: str) -> None:
+    assert error_text(error) == text
 
 
 def test_text_of_an_error_is_utf_8() -> None:

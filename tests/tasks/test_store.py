@@ -1086,6 +1086,26 @@ async def _(queue: Queue) -> Case:
     )
 
 
+@case("forward: to the front, if its servers died")
+async def _(queue: Queue) -> Case:
+    """It was there before, and has waited to run alone."""
+    await queue.later("retry", "a", "b", score=LONG_AGO, lost=2)
+    await queue.later("retry", "never", score=LONG_AGO, lost=0)
+    await queue.pending("p")
+    return Case(
+        queue.store.forward,
+        moved(3),
+        lambda window: {
+            "t:a": task("a", "pending", window, pulsewire_lost=b"2"),
+            "t:b": task("b", "pending", window, pulsewire_lost=b"2"),
+            "t:never": task("never", "pending", window, pulsewire_lost=b"0"),
+            "retry": None,
+            "pending": ["never", "p", "a", "b"],
+        },
+        again=moved(0),
+    )
+
+
 @case("forward: nothing")
 async def _(queue: Queue) -> Case:
     await queue.pending("a")

@@ -160,6 +160,8 @@ class Follower(Generic[T]):
             with anyio.fail_after(timeout):
                 await waiter
         except TimeoutError:
+            self._waiters = [entry for entry in self._waiters if entry[2] is not waiter]
+            heapq.heapify(self._waiters)
             raise ReplicaBehind(
                 self._name, revision, self.replica.revision, self.stale_for
             ) from None
@@ -189,7 +191,7 @@ class Follower(Generic[T]):
                 await self._subscribe()
             except ServerUnavailable:
                 pause = backoff.next_pause()
-                if SYSTEM_CLOCK.monotonic() + pause >= deadline:
+                if SYSTEM_CLOCK.monotonic() + pause >= deadline or self._notifier.is_closed:
                     raise
                 await anyio.sleep(pause)
             else:

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from pulsewire._core.tasks import OwnedTasks, is_being_cancelled
+
 T = TypeVar("T")
 
 
@@ -18,16 +20,16 @@ class Loader(Generic[T]):
 
     def __init__(
         self,
-        start_soon: Callable[..., None],
+        tasks: OwnedTasks,
         store: Callable[[str, T], Coroutine[Any, Any, None]],
     ) -> None:
         """Prepare.
 
         Args:
-            start_soon: starts a background task of the map.
+            tasks: the background tasks of the map.
             store: stores a value and waits until the map shows it; does not raise.
         """
-        self._start_soon = start_soon
+        self._tasks = tasks
         self._store = store
         self._loads: dict[str, asyncio.Future[T]] = {}
 
@@ -37,8 +39,7 @@ class Loader(Generic[T]):
             try:
                 return await asyncio.shield(under_way)
             except asyncio.CancelledError:
-                me = asyncio.current_task()
-                if not under_way.cancelled() or (me is not None and me.cancelling()):
+                if not under_way.cancelled() or is_being_cancelled():
                     raise
                 # whoever was loading was cancelled, not we: load it ourselves
         future = self._loads[key] = asyncio.get_running_loop().create_future()
@@ -54,7 +55,10 @@ class Loader(Generic[T]):
             future.exception()  # seen, even if nobody else has asked
             raise
         future.set_result(value)
-        self._start_soon(self._keep, key, value)
+        if self._tasks.is_open:
+            self._tasks.start_soon(self._keep, key, value)
+        else:  # the map was left meanwhile
+            del self._loads[key]
         return value
 
     async def _keep(self, key: str, value: T) -> None:

@@ -103,7 +103,7 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
         self._replica.content = _NotJoined(name)
         self._tasks = OwnedTasks()
         self._stop = Stop()
-        self._loader = Loader[T](self._tasks.start_soon, self._store_loaded)
+        self._loader = Loader[T](self._tasks, self._store_loaded)
         self._is_joined = False
         self._is_closed = False
         self._unwatch: Callable[[], None] = lambda: None

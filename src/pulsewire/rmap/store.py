@@ -16,7 +16,7 @@ from pulsewire._core.ids import new_ulid
 from pulsewire._core.requests import KEPT, Requests
 from pulsewire._redis.link import Link
 from pulsewire._redis.pipeline import Argument, JoinedConnection, bulk, take_note
-from pulsewire._redis.scripts import Script
+from pulsewire._redis.scripts import Script, ms
 from pulsewire._redis.translate import ReplyError, Verdict, verdict
 from pulsewire.errors import ConnectionLost, OutcomeUnknown, PermissionDenied, ServerError
 from pulsewire.rmap.keys import MapKeys
@@ -76,11 +76,7 @@ class LifeTime:
 
     def arguments(self) -> tuple[Argument, ...]:
         """For the scripts."""
-        return (_ms(self.ttl), _ms(self.sliding_ttl))
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000 + 0.5)
+        return (ms(self.ttl), ms(self.sliding_ttl))
 
 
 class MapStore:
@@ -101,7 +97,7 @@ class MapStore:
         publish = "SPUBLISH" if self.is_sharded else "PUBLISH"
         self._writer = self.keys.writer(new_ulid())
         self._requests = Requests()
-        self._fixed = (self.channel, publish, *self._life.arguments(), _ms(KEPT))
+        self._fixed = (self.channel, publish, *self._life.arguments(), ms(KEPT))
         self._templates: dict[tuple[str, int], bytes] = {}
         self._turns: dict[str, Turn] = {}
 
@@ -188,6 +184,8 @@ class MapStore:
 
     def _pack_turn(self, turn: Turn) -> bytes:
         turn.is_open = False
+        if self._turns.get(turn.script.name) is turn:
+            del self._turns[turn.script.name]
         return self._pack(turn.script, turn.request, turn.arguments)
 
     def _heard(self, turn: Turn, reply: Any) -> None:  # noqa: ANN401  # a reply

@@ -7,6 +7,7 @@ kind survives joining (reset over delete over set, spec/pulse.md 5.2 R3), and th
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import Generic, Self
 
 from typing_extensions import TypeVar
@@ -25,7 +26,9 @@ class Pending(Generic[T]):
 
     def __init__(self) -> None:
         self._reset: _Raw[T] | None = None
-        self._by_key: dict[str, list[_Raw[T]]] = {}
+        self._by_key: OrderedDict[str, list[_Raw[T]]] = (
+            OrderedDict()
+        )  # taking the first of many is quick
 
     def __len__(self) -> int:
         return (self._reset is not None) + sum(map(len, self._by_key.values()))
@@ -84,6 +87,10 @@ class Changes(Generic[T]):
         """Nothing more will come; what waits can still be seen."""
         self._is_ended = True
         self._wake()
+
+    def skip(self) -> None:
+        """Forget the changes that wait to be seen, for a watcher that looks at the map itself."""
+        self._pending = Pending()
 
     def __aiter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from datetime import datetime
 from pulsewire._core.checks import check_seconds
 from pulsewire._core.hooks import Hooks
 from pulsewire._redis.link import Link
+from pulsewire._redis.scripts import ms
 from pulsewire.errors import (
     DuplicateTask,
     InvalidName,
@@ -24,7 +25,7 @@ from pulsewire.tasks.keys import DEFAULT_QUEUE, QueueKeys, TaskKeys
 from pulsewire.tasks.messages import TaskRecord
 from pulsewire.tasks.semaphore import Semaphore
 from pulsewire.tasks.states import TaskState
-from pulsewire.tasks.store import Order, Plan, ms
+from pulsewire.tasks.store import Order, Plan
 from pulsewire.tasks.wire import (
     DEFAULT_MAX_RETRY,
     LEAST_UNIQUE,

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 from pulsewire._core.clock import SYSTEM_CLOCK
 from pulsewire._core.ids import new_ulid
 from pulsewire._core.requests import Requests
+from pulsewire._core.tasks import check_loop
 from pulsewire._redis.link import Link
 from pulsewire._redis.pipeline import Argument, JoinedConnection, take_note
+from pulsewire._redis.scripts import text
 from pulsewire._redis.translate import ReplyError, Verdict, verdict
-from pulsewire.errors import ConnectionLost, OutcomeUnknown, PulsewireError
+from pulsewire.errors import ConnectionLost, OutcomeUnknown, PulsewireError, ServerUnavailable
 from pulsewire.tasks.keys import TaskKeys
-from pulsewire.tasks.store import ENQUEUE, Order, QueueStore, text
+from pulsewire.tasks.store import ENQUEUE, Order, QueueStore
 
 MOST_TASKS = 200
 MOST_BYTES = 512 * 1024
@@ -45,9 +47,17 @@ class Enqueuer:
         self._queues: dict[str, _Queue] = {}
 
     def submit(self, queue: str, order: Order) -> asyncio.Future[Placed]:
-        """Send an order with the others of this turn."""
+        """Send an order with the others of this turn.
+
+        Raises:
+            ServerUnavailable: the hub was left.
+            ConfigurationError: another event loop than the hub's is running.
+        """
+        if not self._link.tasks.is_open:
+            raise _not_done(self._link)
         known = self._queues.get(queue)
         if known is None:
+            self._link.tasks.check_loop()
             known = self._queues[queue] = _Queue(self._link, self._keys, queue)
         return known.submit(order)
 
@@ -96,6 +106,7 @@ class _Queue:
     def submit(self, order: Order) -> asyncio.Future[Placed]:
         batch = self._batch
         if batch is None:
+            check_loop(self._loop)
             batch = self._batch = _Batch()
             self._loop.call_soon(self._flush, batch)
         future: asyncio.Future[Placed] = self._loop.create_future()
@@ -110,6 +121,9 @@ class _Queue:
         if self._batch is not batch:
             return  # it has left because it was full
         self._batch = None
+        if not self._link.tasks.is_open:
+            _fail(batch, _not_done(self._link))
+            return
         batch.request = self._requests.next()
         batch.command = self._store.enqueue_command(self._record, batch.request, batch.orders)
         if self._registering is not None:
@@ -122,27 +136,25 @@ class _Queue:
 
     async def _register(self) -> None:
         """Make the queue known, then send what has waited for that."""
-        waiting = self._registering or []
         try:
             await self._link.call(self._all, "SADD", self._all, self._name, repeatable=True)
-        except PulsewireError as error:
-            self._registering = None
+        except BaseException as error:
+            waiting, self._registering = self._registering or [], None
+            is_ours = isinstance(error, PulsewireError)
             for batch in waiting:
-                _fail(batch, error)
-            return
-        except BaseException:
-            for batch in waiting:
-                _fail(batch, ConnectionLost(self._link.shown, "the hub is closed", was_sent=False))
+                _fail(batch, error if is_ours else _not_done(self._link))
+            if is_ours:
+                return
             raise
         self._registered_until = self._loop.time() + REGISTER_EVERY
-        self._registering = None
+        waiting, self._registering = self._registering or [], None
         for batch in waiting:
             self._send(batch)
 
     def _send(self, batch: _Batch) -> None:
         connection = self._link.connection_now(self._slot)
         if connection is None:
-            self._link.tasks.start_soon(self._send_again, batch, None, None)
+            self._go_on(batch, None, None)
         else:
             self._send_on(batch, connection, batch.command)
 
@@ -159,9 +171,20 @@ class _Queue:
         ):
             self._send_on(batch, connection, ("EVAL", ENQUEUE.text, *batch.command[2:]))
         elif isinstance(trouble, (ReplyError, ConnectionLost)):
-            self._link.tasks.start_soon(self._send_again, batch, trouble, connection)
+            self._go_on(batch, trouble, connection)
         else:
             _fail(batch, trouble)
+
+    def _go_on(
+        self,
+        batch: _Batch,
+        trouble: ReplyError | ConnectionLost | None,
+        connection: JoinedConnection | None,
+    ) -> None:
+        if self._link.tasks.is_open:
+            self._link.tasks.start_soon(self._send_again, batch, trouble, connection)
+        else:
+            _fail(batch, self._interrupted(trouble))
 
     async def _send_again(
         self,
@@ -187,10 +210,16 @@ class _Queue:
         except PulsewireError as error:
             _fail(batch, error)
         except BaseException:
-            _fail(batch, ConnectionLost(self._link.shown, "the hub is closed", was_sent=True))
+            _fail(batch, self._interrupted(trouble))
             raise
         else:
             self._settle(batch, reply, None)
+
+    def _interrupted(self, trouble: ReplyError | ConnectionLost | None) -> PulsewireError:
+        """What to say of a batch when the hub is left before its outcome is known."""
+        if isinstance(trouble, ConnectionLost) and trouble.was_sent:
+            return OutcomeUnknown("enqueue", "the hub was closed")
+        return _not_done(self._link)
 
     def _send_on(
         self, batch: _Batch, connection: JoinedConnection, command: tuple[Argument, ...]
@@ -217,6 +246,10 @@ class _Queue:
         forgotten = connection.submit(("UNLINK", self._record))
         forgotten.add_done_callback(take_note)
         return forgotten
+
+
+def _not_done(link: Link) -> ServerUnavailable:
+    return ConnectionLost(link.shown, "the hub is closed", was_sent=False)
 
 
 def _fail(batch: _Batch, error: BaseException) -> None:

@@ -22,6 +22,8 @@ Middleware = Callable[[AsyncHandler], AsyncHandler]
 """Gets the next handler, and returns one that is put around it."""
 H = TypeVar("H", bound=Handler)
 M = TypeVar("M", bound=Middleware)
+MOST_TYPES = 1_000
+"""Types whose handlers are remembered: types that carry an id are without number."""
 
 
 class Mux:
@@ -85,7 +87,7 @@ class Mux:
             for middleware in reversed(self._middleware):
                 handler = as_async(middleware(handler))
             found = (handler, pattern)
-            if pattern:  # unknown types may be many
+            if pattern and len(self._found) < MOST_TYPES:  # unknown types may be many
                 self._found[task_type] = found
         return found
 
@@ -141,9 +143,11 @@ async def _in_thread(function: Callable[[Task], Any], task: Task) -> Any:  # noq
             with contextlib.suppress(RuntimeError):  # the loop may have ended before
                 loop.call_soon_threadsafe(_set, ended)
 
-    return await anyio.to_thread.run_sync(
+    result = await anyio.to_thread.run_sync(
         run, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True
     )
+    # a decorator's plain wrapper gives what the coroutine function within it gave
+    return await result if inspect.isawaitable(result) else result
 
 
 def _set(ended: asyncio.Future[None]) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from pulsewire._core.requests import KEPT
 from pulsewire._redis.link import Link
 from pulsewire._redis.pipeline import Argument
-from pulsewire._redis.scripts import Script
+from pulsewire._redis.scripts import Script, ms, text
 from pulsewire.tasks.keys import QueueKeys
 
 AT_ONCE = 200
@@ -111,16 +111,6 @@ class Gathered(NamedTuple):
     outcome: str
     size: int = 0
     ends: float = 0.0
-
-
-def ms(seconds: float) -> int:
-    """Seconds as milliseconds."""
-    return int(seconds * 1000 + 0.5)
-
-
-def text(value: object) -> str:
-    """A word of a reply."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 class QueueStore:
@@ -240,6 +230,11 @@ class QueueStore:
         return bool(await self._run(ALONE, [self.keys.task(task_id)], owner) == b"noted")
 
     # --- upkeep
+
+    @property
+    def server(self) -> object:
+        """A name for the server that has the queue now, see `Link.server_of`."""
+        return self.link.server_of(self.keys.lease)
 
     async def lapsed(self) -> list[Lapsed]:
         """Active tasks whose lease has lapsed, at most 100."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -206,6 +207,31 @@ def test_function_of_bytes_gets_the_payload_as_it_is() -> None:
         arguments.encode(("text",), {})
 
 
+def test_function_of_optional_bytes_has_its_default_where_nothing_came() -> None:
+    def raw(payload: bytes = b"default") -> bytes:
+        return payload
+
+    def needed(payload: bytes) -> bytes:
+        return payload
+
+    assert Arguments(raw).encode((), {}) == b""
+    assert Arguments(raw).decode(b"") == ([], {})
+    assert Arguments(raw).decode(b"x") == ([], {"payload": b"x"})
+    assert Arguments(needed).decode(b"") == ([], {"payload": b""})
+
+
+def test_arguments_say_what_a_person_wants_to_know() -> None:
+    def welcome(user_id: int, name: str = "") -> None: ...
+
+    def sweep(share: float = 0.0) -> None: ...
+
+    arguments = Arguments(welcome)
+    assert arguments.function.endswith("welcome()")
+    assert repr(arguments) == f"<Arguments {arguments.function} {inspect.signature(welcome)}>"
+    assert arguments.are_optional is False
+    assert Arguments(sweep).are_optional is True
+
+
 def test_bytes_beside_another_parameter_are_json() -> None:
     """As Go writes a []byte: base64."""
 
@@ -282,6 +308,31 @@ def named(**kwargs: int) -> None: ...
 def method(self, user_id: int) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
+def class_method(cls, user_id: int) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001
+
+
+@dataclass
+class Early:
+    """The part that has no form comes before the type itself."""
+
+    db: Connection
+    next: Early | None = None
+
+
+@dataclass
+class Late:
+    """And here behind it."""
+
+    next: Late | None = None
+    db: Connection | None = None
+
+
+def with_early(one: Early) -> None: ...
+
+
+def with_late(one: Late) -> None: ...
+
+
 def with_task(task: Task, user_id: int) -> None: ...
 
 
@@ -308,6 +359,9 @@ def unknown(user: Nobody) -> None: ...  # type: ignore[name-defined]  # noqa: F8
         (many, "take a list"),
         (named, "take a dict"),
         (method, "is a method"),
+        (class_method, "is a method"),
+        (with_early, "objects of type Connection have no form in JSON"),
+        (with_late, "objects of type Connection have no form in JSON"),
         (with_task, "current_task()"),
         (with_connection, "'db' of tests.tasks.apps.test_signature.with_connection()"),
         (with_connections, "objects of type Connection have no form in JSON"),
@@ -422,9 +476,35 @@ def test_pydantic_models_travel_alone_and_inside_others() -> None:
     assert "\n" not in str(raised.value)
     assert Results(partial_return(User)).decode(Results(welcome).encode(user)) == user
 
+    class Team(pydantic.BaseModel):  # type: ignore[name-defined,misc]  # as above
+        lead: User
+
+    def gather(team): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+
+    gather.__annotations__ = {"team": Team}
+    with pytest.raises(DecodeError) as raised:
+        Arguments(gather).decode(b'{"team":{"lead":{"userId":0,"born":"2000-01-02"}}}')
+    assert "lead.userId: Input should be greater than 0" in str(raised.value)
+
 
 def partial_return(kind: type) -> Callable[..., Any]:
     def function() -> None: ...
 
     function.__annotations__ = {"return": kind}
     return function
+
+
+class Model:
+    """What asks for as little as a model of pydantic's may."""
+
+    @classmethod
+    def model_validate_json(cls, data: bytes) -> Model:
+        raise ValueError("not today")
+
+
+def with_model(one: Model) -> None: ...
+
+
+def test_complaint_without_details_is_passed_on() -> None:
+    with pytest.raises(DecodeError, match="not today"):
+        Arguments(with_model).decode(b'{"one":{}}')

@@ -424,8 +424,9 @@ def test_bad_spec_is_refused_with_its_reason(spec: str, reason: str) -> None:
 
 @pytest.mark.parametrize("spec", [None, 5, b"* * * * *"])
 def test_only_a_string_is_a_spec(spec: Any) -> None:
-    with pytest.raises(InvalidOption, match="a string is needed"):
+    with pytest.raises(InvalidOption, match="a string is needed") as refused:
         Cron.parse(spec)
+    assert refused.value.option == "spec"
 
 
 @given(st.text() | st.text("0123456789*/-,? @every TZ=", max_size=20))
@@ -439,8 +440,36 @@ def test_any_text_is_a_spec_or_refused(text: str) -> None:
 
 
 def test_moment_without_an_offset_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="an aware datetime is needed"):
+    with pytest.raises(InvalidOption, match="an aware datetime is needed") as refused:
         Cron.parse("@daily").next_after(datetime(2024, 1, 1))  # noqa: DTZ001  # the mistake that is tested
+    assert refused.value.option == "moment"
+
+
+MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
+WEEKDAYS = "sun mon tue wed thu fri sat"
+
+
+@pytest.mark.parametrize(("number", "name"), [*enumerate(MONTHS.split(), start=1)])
+def test_months_have_names(number: int, name: str) -> None:
+    for written in (name, name.upper()):
+        found = Cron.parse(f"0 0 1 {written} *").next_after(datetime(2023, 12, 31, tzinfo=UTC))
+        assert found == datetime(2024, number, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("number", "name"), [*enumerate(WEEKDAYS.split())])
+def test_days_of_the_week_have_names(number: int, name: str) -> None:
+    """The 7th of January 2024 was a Sunday."""
+    for written in (name, name.upper()):
+        found = Cron.parse(f"0 0 * * {written}").next_after(datetime(2024, 1, 6, tzinfo=UTC))
+        assert found == datetime(2024, 1, 7 + number, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("spec", "seconds"),
+    [("@every 90s", 90), ("@every 1h", 3600), ("@every 1.9s", 1), ("@hourly", None)],
+)
+def test_constant_delay_is_told(spec: str, seconds: int | None) -> None:
+    assert Cron.parse(spec).every == seconds
 
 
 def test_specs_are_values() -> None:

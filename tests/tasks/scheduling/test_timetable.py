@@ -17,6 +17,7 @@ from pulsewire.tasks.scheduling.timetable import Definition, Entry, Timetable, d
 
 MADRID = ZoneInfo("Europe/Madrid")
 TASK = NewTask(type="email:digest")
+PRECISE = TASK.with_options(payload=b"x", queue="low", max_retry=3)
 GRACE = 30.0
 
 
@@ -80,6 +81,19 @@ def test_whatever_a_task_has_makes_a_difference(options: dict[str, Any]) -> None
     assert define("@daily", TASK).digest != define("@daily", TASK.with_options(**options)).digest
 
 
+@pytest.mark.parametrize(
+    ("definition", "begin"),
+    [
+        (define("@every 10s", PRECISE), "beebd6c5e247b609"),
+        (define("@daily", PRECISE, location=MADRID, entry_name="a"), "4112083aa280d928"),
+        (define("@daily", PRECISE, location=timezone(timedelta(hours=1))), "83e7426b454e5edf"),
+    ],
+)
+def test_digest_is_the_same_in_every_process(definition: Definition, begin: str) -> None:
+    """Golden values: two versions that differ would enqueue each tick twice."""
+    assert definition.digest.startswith(begin)
+
+
 def test_spec_zone_and_name_make_a_difference() -> None:
     digests = {
         definition.digest
@@ -136,18 +150,24 @@ class Elsewhere(tzinfo):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("arguments", "option"),
     [
-        ({"spec": "daily"}, InvalidOption),
-        ({"task": "email:digest"}, InvalidOption),
-        ({"task": NewTask(type="t", deadline=2**39)}, InvalidOption),
-        ({"location": Elsewhere()}, InvalidOption),
-        ({"entry_name": "\ud800"}, InvalidName),
+        ({"spec": "daily"}, "spec"),
+        ({"task": "email:digest"}, "task"),
+        ({"task": NewTask(type="t", deadline=2**39)}, "task"),
+        ({"location": Elsewhere()}, "location"),
     ],
 )
-def test_what_is_impossible_is_refused(arguments: dict[str, Any], error: type[Exception]) -> None:
-    with pytest.raises(error):
+def test_what_is_impossible_is_refused(arguments: dict[str, Any], option: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
         define(**{"spec": "@daily", "task": TASK, **arguments})
+    assert caught.value.option == option
+
+
+def test_name_that_cannot_be_written_is_refused() -> None:
+    with pytest.raises(InvalidName) as caught:
+        define("@daily", TASK, entry_name="\ud800")
+    assert caught.value.what == "entry"
 
 
 # --- ticks
@@ -320,11 +340,51 @@ def test_an_equal_entry_is_refused_while_there_is_one() -> None:
     again = define("@every 10s", TASK)
     with pytest.raises(
         InvalidOption, match="registered already; to have it twice, give each a name"
-    ):
+    ) as caught:
         table.check_new(again)
+    assert caught.value.option == "entry_name"
     table.check_new(define("@every 10s", TASK, entry_name="second"))
     table.remove(one.id)
     table.check_new(again)
+
+
+def test_a_removal_from_the_front_leaves_the_next_one_first() -> None:
+    """Also where what comes up in its place is late."""
+    seconds = (10, 50, 20, 60, 70, 30)
+    first, *others = [entry(f"@every {each}s", 0.0) for each in seconds]
+    table = timetable(first, *others)
+    table.remove(first.id)
+    assert table.next_due == 20
+    assert [one.due for one in table.take_due(100.0)] == [20, 30, 50, 60, 70]
+
+
+def test_entries_that_are_due_together_come_in_the_order_in_which_they_waited() -> None:
+    entries = [entry(now=1000.0, name=name) for name in "cab"]
+    table = timetable(*entries)
+    assert table.take_due(1010.0) == entries
+
+
+def test_who_was_given_out_is_known_until_it_comes_back() -> None:
+    one = entry(now=1000.0)
+    table = timetable(one)
+    assert table.has_given_out(one) is False
+    table.take_due(1010.0)
+    assert table.has_given_out(one) is True
+    table.put(one)
+    assert table.has_given_out(one) is False
+
+
+def test_planning_twice_gives_out_once() -> None:
+    one = entry(now=1000.0)
+    table = timetable(one)
+    table.plan(2000.0)
+    table.plan(2000.0)
+    assert table.take_due(2010.0) == [one]
+
+
+def test_entry_says_what_a_person_wants_to_know() -> None:
+    one = entry("@every 10s", 1000.0, name="1")
+    assert repr(one) == "<Entry 1 '@every 10s' 'email:digest' due=1010>"
 
 
 def test_planning_goes_on_from_now_also_backwards() -> None:

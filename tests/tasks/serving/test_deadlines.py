@@ -43,6 +43,15 @@ def test_what_was_removed_or_never_added_is_not_found() -> None:
     assert not deadlines
 
 
+def test_what_is_due_is_found_a_tenth_of_a_second_later_and_in_order() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    deadlines.add(5.05, "second")
+    deadlines.add(1.05, "first")
+    assert deadlines.due(1.15) == ["first"]
+    deadlines.add(1.05, "first")
+    assert deadlines.due(5.15) == ["first", "second"]
+
+
 def test_time_without_end_is_a_time() -> None:
     deadlines: Deadlines[str] = Deadlines()
     deadlines.add(2.0**62, "a")

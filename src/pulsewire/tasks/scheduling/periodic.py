@@ -15,7 +15,7 @@ import msgspec
 from pulsewire._core.checks import check_seconds
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.loops import LoopContext, Stop, do_every
-from pulsewire._core.tasks import OwnedTasks
+from pulsewire._core.tasks import OwnedTasks, is_outcome
 from pulsewire._core.vitals import Ward, resting
 from pulsewire.errors import EntryNotFound, InvalidOption
 from pulsewire.tasks.scheduling.cron import Cron
@@ -130,7 +130,9 @@ class PeriodicTaskManager:
         try:
             with resting():  # it is the user's, and may take long
                 await self.sync_once()
-        except Exception as error:  # a user's provider: it is asked again
+        except BaseException as error:  # a user's provider: it is asked again
+            if not is_outcome(error):
+                raise
             self._failures += 1
             self._context.hooks.loop_troubled("asking for periodic tasks", error, self._failures)
             self._context.logger.exception(

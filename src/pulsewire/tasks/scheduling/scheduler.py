@@ -23,7 +23,7 @@ from pulsewire._core.backoff import Backoff
 from pulsewire._core.checks import check_seconds
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.loops import PASSING, RETRY_BASE, RETRY_CAP, LoopContext, Stop, keep_doing
-from pulsewire._core.tasks import OwnedTasks
+from pulsewire._core.tasks import OwnedTasks, is_outcome
 from pulsewire._core.vitals import resting
 from pulsewire._redis.link import Link
 from pulsewire.errors import (
@@ -338,7 +338,9 @@ class Scheduler:
             answer = told(*what)
             if inspect.isawaitable(answer):
                 await answer
-        except Exception:
+        except BaseException as error:
+            if not is_outcome(error):
+                raise
             self._context.logger.exception("a hook given to the scheduler failed")
 
     def _warn(self, what: str, entry: Entry, due: int, **more: object) -> None:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from pulsewire._core.stalls import runs_handlers
 from pulsewire.errors import (
     HandlerEnded,
     TaskCancelled,
@@ -176,6 +177,7 @@ class Attempts:
         context = (self._context if base is None else base()).copy()
         attempt.runner = self._loop.create_task(self._run(attempt, attempt.task), context=context)
 
+    @runs_handlers("tasks", lambda its: _names(its["attempt"]))
     async def _run(self, attempt: Attempt, task: Task) -> None:
         attempt.has_begun = True
         set_current(task)
@@ -349,3 +351,12 @@ class Attempts:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+
+
+def _names(attempt: Attempt) -> dict[str, object]:
+    """Which task it is, for the log."""
+    return {
+        "queue": attempt.place.name,
+        "task": attempt.task_id,
+        "type": attempt.message.type,
+    }

@@ -12,10 +12,7 @@ import contextlib
 import math
 import os
 import socket
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable
 
 from pulsewire._redis.link import Link
@@ -35,8 +32,6 @@ FORGOTTEN_AFTER = 60.0
 """Seconds after which the names of servers that have died are removed, if no inspector has done so before."""
 INDEX_LIVES = 86400
 """Seconds for which the index of servers outlives the last of them."""
-BLOCKED = 5.0
-"""Seconds that the main loop may stand still before that is said."""
 SHOW = Script.load("pulsewire.tasks", "show")
 
 
@@ -65,22 +60,13 @@ class Presence:
         self._options = crew.options
         self._places = tuple(crew.places.values())
         self._attempts = attempts
-        self._logger = crew.logger
         self._started = time.time()
         self._show_from = 0.0
-        self._beat = time.monotonic()
-        self._main = threading.get_ident()
-        self._is_blocked = False
-
-    def beat(self) -> None:
-        """The main loop turns."""
-        self._beat = time.monotonic()
 
     # --- in the thread
 
     async def keep(self, link: Link) -> None:
         """One pass: renew the leases, and show the server if that is due."""
-        self._watch_main()
         await asyncio.gather(*(self._renew(link, place) for place in self._places))
         now = time.monotonic()
         if now >= self._show_from:
@@ -171,20 +157,3 @@ class Presence:
         set_time(worker.deadline, now + attempt.deadline - clock)
         packed: bytes = worker.SerializeToString()
         return packed
-
-    def _watch_main(self) -> None:
-        """Say so, with the place, when a handler blocks the event loop."""
-        stands_for = time.monotonic() - self._beat
-        if stands_for < BLOCKED:
-            self._is_blocked = False
-            return
-        if self._is_blocked:
-            return
-        self._is_blocked = True
-        frame = sys._current_frames().get(self._main)  # noqa: SLF001  # the one way to see where a thread is
-        where = "".join(traceback.format_stack(frame)[-3:]) if frame is not None else ""
-        types = sorted({attempt.message.type for attempt in self._attempts.running})
-        self._logger.warning(
-            "the event loop is blocked; use threads (plain `def` handlers) for work that blocks",
-            extra={"seconds": round(stands_for, 1), "running": types, "where": where},
-        )

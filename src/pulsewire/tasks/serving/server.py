@@ -22,6 +22,7 @@ import anyio
 
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.loops import PASSING, do_at_once_and_every, do_every, keep_doing
+from pulsewire._core.tasks import is_outcome
 from pulsewire._core.vitals import EndingSign, PlacesSign, Sign, resting
 from pulsewire._redis.leases import LeaseThread
 from pulsewire._redis.link import Link
@@ -42,7 +43,7 @@ from pulsewire.tasks.serving.upkeep import Upkeep
 from pulsewire.tasks.task import Task
 from pulsewire.tasks.wire import DEFAULT_TIMEOUT
 
-BEAT_EVERY = 0.5
+FENCE_EVERY = 0.5
 READY_WITHIN = 1.0
 """Seconds that the first tasks wait for the subscription to cancellations."""
 GOODBYE = 5.0
@@ -72,6 +73,7 @@ class TaskServer:
         self._stopped = anyio.Event()
         self._state = "new"
         self._unwatch: Callable[[], None] = lambda: None
+        self._unguard: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         queues = " ".join(f"{name}:{weight}" for name, weight in self.options.queues.items())
@@ -106,6 +108,8 @@ class TaskServer:
                 await self._register()
             self._state = "active"
             self._leases.start()
+            watch = self._crew.ward.vitals.watch
+            self._unguard = watch.begin("tasks", self._crew.logger)
             await self._hear_cancellations()
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
@@ -177,7 +181,7 @@ class TaskServer:
             context,
         )
         start(do_every, "registering queues", 30.0, self._register, context)
-        start(self._beat)
+        start(self._fence)
         if options.aggregator is not None:
             groups = Aggregation(self._crew, options.aggregator, self._client)
             start(do_every, "aggregating groups", groups.every, groups.aggregate_once, context)
@@ -193,15 +197,14 @@ class TaskServer:
     async def _raise(error: BaseException) -> None:
         raise error
 
-    async def _beat(self) -> None:
-        """Show the lease thread that the loop turns, and end what lost its lease long ago."""
+    async def _fence(self) -> None:
+        """End what lost its lease long ago."""
         while True:
-            self._presence.beat()
             now = time.monotonic()
             for place in self._crew.places.values():
                 if place.held:
                     self._attempts.fence(place, now)
-            await asyncio.sleep(BEAT_EVERY)
+            await asyncio.sleep(FENCE_EVERY)
 
     async def _check_health(self) -> None:
         check = self.options.health_check
@@ -217,7 +220,9 @@ class TaskServer:
                 told = check(trouble)
                 if inspect.isawaitable(told):
                     await told
-        except Exception:
+        except BaseException as error:
+            if not is_outcome(error):
+                raise
             self._crew.logger.exception("the health check given to the server failed")
 
     def _make_task(self, attempt: Attempt) -> Task:
@@ -269,6 +274,7 @@ class TaskServer:
             finally:
                 self._supply.close()
                 self._attempts.close()
+                self._unguard()
                 await self._leases.stop()
                 await self._hide()
         return False

@@ -15,13 +15,14 @@ from typing import Any
 from pulsewire._core.backoff import Backoff
 from pulsewire._core.loops import PASSING
 from pulsewire._redis.pipeline import JoinedConnection
+from pulsewire._redis.scripts import text
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import ConnectionLost, OutcomeUnknown, TaskLeaseLost
 from pulsewire.tasks.messages import TaskMessage
 from pulsewire.tasks.serving.crew import Crew
 from pulsewire.tasks.serving.judgement import Judgement
 from pulsewire.tasks.serving.place import Attempt, HandedBack, QueuePlace
-from pulsewire.tasks.store import AT_ONCE, DONE, Leaving, Verb, text
+from pulsewire.tasks.store import AT_ONCE, DONE, Leaving, Verb
 
 OUTCOMES: dict[Verb, str] = {
     "done": "done",

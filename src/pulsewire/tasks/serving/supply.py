@@ -13,12 +13,13 @@ import time
 from pulsewire._core.loops import PASSING
 from pulsewire._core.vitals import going_on, resting
 from pulsewire._redis.blocking import LONGEST_BLOCK
+from pulsewire._redis.scripts import text
 from pulsewire.errors import DecodeError, ServerFull, ServerUnavailable
 from pulsewire.tasks.serving.attempts import Attempts
 from pulsewire.tasks.serving.crew import Crew
 from pulsewire.tasks.serving.order import Order
 from pulsewire.tasks.serving.place import Attempt, QueuePlace
-from pulsewire.tasks.store import AT_ONCE, PAGE, Leaving, Taken, text
+from pulsewire.tasks.store import AT_ONCE, PAGE, Leaving, Taken
 from pulsewire.tasks.wire import decode_message
 
 DEFERRED_FOR = (1.0, 3.0)
@@ -58,7 +59,7 @@ class Supply:
         """Take what there is room for; wait if there is none, or nothing to take."""
         ready = [name for name, place in self._places.items() if place.may_have_tasks]
         wanted = self._attempts.wanted
-        if not ready or not wanted:
+        if not wanted or not (ready or self._doubtful):
             self._wake.clear()
             with resting():
                 await self._wake.wait()
@@ -78,6 +79,8 @@ class Supply:
     async def _take_shares(self, wanted: int, ready: list[str]) -> None:
         if self._doubtful:
             await self._find_taken()
+        if not ready:
+            return
         shares = self._order.share(min(wanted, AT_ONCE * len(ready)), ready)
         pairs = list(shares.items())
         if len(pairs) == 1:

@@ -7,10 +7,11 @@ What the facts mean is for the ledgers.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,28 @@ class JournalReader:
         data = data[: data.rfind(b"\n") + 1]
         self._read += len(data)
         return [msgspec.json.decode(line) for line in data.splitlines()]
+
+
+class StandstillNotes(logging.Handler):
+    """Notes what pulsewire says of an event loop that stands still.
+
+    Args:
+        note: is told "standstill", and how long, where, and whose handler it is as far as that was said.
+        logger: what is said there, or below it.
+    """
+
+    NAMES = ("seconds", "where", "event", "job", "task")
+
+    def __init__(self, note: Callable[..., None], logger: logging.Logger) -> None:
+        super().__init__(logging.WARNING)
+        self._note = note
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One more; other news are passed over."""
+        if hasattr(record, "seconds"):
+            said = {name: getattr(record, name) for name in self.NAMES if hasattr(record, name)}
+            self._note("standstill", why=record.getMessage(), **said)
 
 
 def watch_stalls(journal: Journal, over: threading.Event) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ import anyio  # noqa: E402  # after the clock was set
 
 import pulsewire  # noqa: E402
 from pulsewire.pool import Job, Node, Worker  # noqa: E402
-from tests.weather.journal import Journal  # noqa: E402
+from tests.weather.journal import Journal, StandstillNotes  # noqa: E402
 from tests.weather.misdeeds import hold_interpreter  # noqa: E402
 from tests.weather.pool_ledger import FencedStore  # noqa: E402
 
@@ -186,6 +187,7 @@ class Program:
     async def run(self, url: str) -> None:
         """Until standard input ends."""
         commands, hooks = await lines(), NotingHooks(self._jobs.journal)
+        StandstillNotes(self._jobs.journal.note, logging.getLogger("pulsewire"))
         goes_on = True
         while goes_on:
             async with (

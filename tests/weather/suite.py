@@ -33,7 +33,7 @@ class Proof:
 
     Attributes:
         fault: its number.
-        block: streams, maps, pools, tasks, "all" or "connections".
+        block: streams, maps, pools, tasks, "all", "connections" or "health".
         tests: their full forms, below `tests/`.
         tries: how often the full form lets it happen; None where it says that itself.
         seconds: for how long it goes on, where that is what counts.
@@ -55,18 +55,18 @@ FAULTS = (
     Fault("F2", "A process is frozen for three leases", "0 changes by the stale owner, which stops within 1 s"),
     Fault("F3", "Processes are restarted one after the other", "lost 0, twice 0, 0 attempts spent; grace + 2 s"),
     Fault("F4", "A handler exits, crashes or is killed", "`max_deliveries` runs, then dead letter"),
-    Fault("F5", "Event loop blocked 60 s; interpreter held", "0 duplicates; fenced"),
+    Fault("F5", "Event loop blocked 60 s; interpreter held", "0 duplicates; fenced; the log names the handler"),
     Fault("F6", "Server restarted, AOF always, everysec, none", "lost 0, 1 s of writes, reported; 5 s"),
     Fault("F7", "CLIENT KILL normal and pubsub every 2 s", "lost 0, no error, 0 connections leaked"),
-    Fault("F8", "Black hole, each direction", "recovery 5 s"),
+    Fault("F8", "Black hole, each direction", "recovery 5 s; `/livez` red within 15 s"),
     Fault("F9", "Reply dropped, request applied", "exactly once"),
     Fault("F10", "Half of the processes cut off for three leases", "no double owner; 10 s after healing"),
-    Fault("F11", "Slow server, stalls below half a lease", "0 leases lost"),
+    Fault("F11", "Slow server, stalls below half a lease", "0 leases lost; health is degraded"),
     Fault("F12", "Sentinel failover: killed, ordered, frozen", "lost 0 when replicated, else counted; 10 s"),
     Fault("F13", "READONLY, LOADING, MASTERDOWN, TRYAGAIN, UNBLOCKED", "all retried, none fatal"),
     Fault("F14", "Cluster failover of masters", "15 s, other slots go on"),
     Fault("F15", "All our slots move under load", "0 errors, lost 0"),
-    Fault("F16", "SCRIPT FLUSH every 100 ms", "0 errors"),
+    Fault("F16", "SCRIPT FLUSH every 100 ms", "0 errors, half of the work is done"),
     Fault("F17", "Server full, `noeviction`", "typed error, workers finish, lost 0"),
     Fault("F19", "Keys deleted at random", "every task terminal or flagged, loops live"),
     Fault("F20", "FLUSHALL, groups, streams and pools deleted", "all work again within 5 s, loss reported"),
@@ -74,7 +74,7 @@ FAULTS = (
     Fault("F23", "Connection storm", "5 attempts a second each; connections as before within 10 s"),
     Fault("F24", "Notices lost, doubled, reordered, blocked", "maps converge within 3 s, 5 s when blocked"),
     Fault("F25", "Pool churn: 1,000 jobs, 200 events", "double owners 0; lease + 5 s; 1.3/N moves"),
-    Fault("F28", "Limited user whose password is rotated", "0 failures"),
+    Fault("F28", "Limited user whose password is rotated, 10 min", "0 failures"),
     Fault("F31", "100,000 random cancellations", "0 crossed replies, connections constant"),
 )  # fmt: skip
 
@@ -103,6 +103,14 @@ PROOFS = (
     ),
     Proof(
         fault="F1",
+        block="maps",
+        tests=("weather/test_replica_processes.py::test_replicas_are_killed",),
+        tries=100,
+        recovery=3.0,
+        setting="nothing",
+    ),
+    Proof(
+        fault="F1",
         block="pools",
         tests=_each(_POOLS, "process killed", "all processes killed"),
         tries=50,
@@ -126,6 +134,14 @@ PROOFS = (
         tests=_each(f"{_PROCESSES}::test_consumer_is_frozen_for_longer_than_its_grace", "many"),
         tries=34,
         setting="`ack_grace`",
+    ),
+    Proof(
+        fault="F2",
+        block="maps",
+        tests=("weather/test_replica_processes.py::test_replicas_are_frozen",),
+        tries=34,
+        recovery=3.0,
+        setting="`stale_after` (1.5 s here)",
     ),
     Proof(
         fault="F2",
@@ -258,6 +274,13 @@ PROOFS = (
         setting="`?socket_timeout=`",
     ),
     Proof(
+        fault="F8",
+        block="health",
+        tests=("health/test_hub.py::test_black_hole_by_the_clock",),
+        tries=None,
+        setting="`HealthLimits(silence=)`",
+    ),
+    Proof(
         fault="F9",
         block="streams",
         tests=_each(
@@ -320,6 +343,13 @@ PROOFS = (
             "server stalls for less than half a lease",
         ),
         setting="`worker_ttl`, `lease`",
+    ),
+    Proof(
+        fault="F11",
+        block="health",
+        tests=("health/test_hub.py::test_a_slow_server_makes_a_process_degraded",),
+        tries=None,
+        setting="`HealthLimits(slow=)`",
     ),
     Proof(
         fault="F12",
@@ -417,6 +447,14 @@ PROOFS = (
         setting="nothing",
     ),
     Proof(
+        fault="F16",
+        block="streams, maps, pools, tasks",
+        tests=("weather/test_flush.py::test_half_of_the_work_is_done_while_scripts_are_flushed",),
+        tries=None,
+        seconds=60.0,
+        setting="nothing",
+    ),
+    Proof(
         fault="F17",
         block="all",
         tests=_each(_ALL, "server full"),
@@ -511,7 +549,7 @@ PROOFS = (
     Proof(
         fault="F28",
         block="all",
-        tests=("hub/test_rotation.py::test_password_is_rotated_under_load",),
+        tests=("hub/test_rotation.py::test_password_is_rotated_for_ten_minutes",),
         tries=None,
         setting="the program's credential provider",
     ),

@@ -41,6 +41,8 @@ RESERVED = "reserved"
 LEASE = 1.5
 GRACE = 2.0
 SLOTS = 10
+MOST_WAITING = 500
+"""Tasks that wait when the traffic rests: what servers are kept from for long must not become an ever longer queue."""
 PATIENCE = 60.0
 SERVER: dict[str, Any] = {
     "concurrency": SLOTS,
@@ -202,6 +204,7 @@ class TaskStation:
         self._producers = 0
         self._flowing = anyio.Event()
         self._busy = 0
+        self._waiting = 0
         self._is_closing = False
 
     # --- servers
@@ -426,7 +429,8 @@ class TaskStation:
         """Look at the queues again and again. Until cancelled."""
         while True:
             with contextlib.suppress(*UNSEEN):  # it is away
-                await self.watched.look_at_all()
+                states = await self.watched.look_at_all()
+                self._waiting = sum(state.counts.get("pending", 0) for state in states)
             await anyio.sleep(0.1)
 
     async def pause(self) -> None:
@@ -442,6 +446,9 @@ class TaskStation:
         while True:
             while not self._flowing.is_set():  # waiting gives way to others also where it is set
                 await self._flowing.wait()
+            if self._waiting > MOST_WAITING:
+                await anyio.sleep(pause)
+                continue
             self._busy += 1
             try:
                 await self._enqueue_some()

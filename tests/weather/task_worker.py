@@ -33,7 +33,7 @@ import msgspec  # noqa: E402
 import pulsewire  # noqa: E402
 from pulsewire.tasks import Mux, NewTask, Task, TaskClient, TaskServer  # noqa: E402
 from pulsewire.tasks.mux import AsyncHandler  # noqa: E402
-from tests.weather.journal import Journal, watch_stalls  # noqa: E402
+from tests.weather.journal import Journal, StandstillNotes, watch_stalls  # noqa: E402
 from tests.weather.misdeeds import WAYS_TO_DIE, hold_interpreter  # noqa: E402
 
 IS_OUTER = __name__ == "__main__"
@@ -221,6 +221,10 @@ async def serve(
     delay = float(settings.pop("retry_delay", 0.05))
     logger = logging.getLogger("tests.weather")
     logger.setLevel(logging.ERROR)  # bad weather is no news here
+    if IS_OUTER:
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+        StandstillNotes(journal.note, logger)
     async with pulsewire.connect(
         url, namespace=options["namespace"], hooks=NotingHooks(journal), logger=logger
     ) as hub:

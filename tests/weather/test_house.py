@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+import pulsewire
 from pulsewire.testing import (
     ClusterGroup,
     FaultProxy,
@@ -54,11 +55,17 @@ NOTHING_KEPT = ("--appendonly", "no", "--save", "")
 
 @dataclass(slots=True)
 class Weather:
-    """A house, its server and the proxy in front of it; `lasting`: for how long things go on that come again."""
+    """A house, its server and the proxy in front of it.
+
+    Attributes:
+        beside: a hub that does nothing but look at its health.
+        lasting: for how long things go on that come again.
+    """
 
     house: House
     server: SingleServer
     proxy: FaultProxy
+    beside: pulsewire.Hub
     lasting: float = SHORT
 
 
@@ -130,13 +137,19 @@ async def fall_silent(at: Weather) -> float:
 # --- slow
 
 
+NOTICEABLE = 0.25
+"""Seconds of delay each way that health must show, however busy this process is."""
+
+
 def slow(seconds: float) -> Blow:
-    """Everything takes longer, with jitter: nobody loses a lease."""
+    """Everything takes longer, with jitter: nobody loses a lease, and health says that the server is slow."""
 
     async def blow(at: Weather) -> float:
         began, before = time.monotonic(), starts_of(at.house)
         at.proxy.delay(seconds, jitter=seconds)
         await anyio.sleep(max(at.lasting / 10, 1.0))
+        if seconds >= NOTICEABLE:
+            await wait_degraded(at)
         at.proxy.delay(0)
         assert_no_lease_lost(at.house, before)
         return began
@@ -145,12 +158,24 @@ def slow(seconds: float) -> Blow:
 
 
 async def stall(at: Weather) -> float:
-    """The server does nothing for a bit less than half a lease: nobody loses one."""
+    """The server does nothing for a bit less than half a lease: nobody loses one, and health says that it was slow."""
     before, milliseconds = starts_of(at.house), int(1000 * 0.45 * at.house.lease)
     await at.server.command("CLIENT", "PAUSE", milliseconds, "ALL")
     await anyio.sleep(milliseconds / 1000)
+    there_again = time.monotonic()
     assert_no_lease_lost(at.house, before)
-    return time.monotonic()
+    await wait_degraded(at)
+    return there_again
+
+
+async def wait_degraded(at: Weather) -> None:
+    """Wait until health says that the server is slow; that it was so is remembered for some seconds."""
+
+    def is_said() -> bool:
+        problems = at.beside.health().problems
+        return any(problem.what == "is slow to answer" for problem in problems)
+
+    await wait_until(is_said, timeout=8.0, what="health says that the server is slow")
 
 
 def starts_of(house: House) -> dict[str, int]:
@@ -338,8 +363,10 @@ async def run_kinds(
             SingleServer(args=kinds[0].args) as server,
             FaultProxy(server, seed=SEED) as proxy,
             house(server, folder, seed=SEED, url=proxy.url, lease=lease) as built,
+            pulsewire.connect(proxy.url) as beside,
         ):
-            at = Weather(built, server, proxy, lasting)
+            at = Weather(built, server, proxy, beside, lasting)
+            beside.health()  # it looks from now on
             connections = await settled_connections(server)
             for kind in kinds:
                 for _ in range(1 if kind.once else tries):
@@ -448,11 +475,9 @@ async def test_sentinel_failover_of_all_blocks(
             await group.wait_healthy()
             await built.pause()
             await wait_replicated(await group.master(), 2)
-            ends, began = built.strike(), time.monotonic()
+            ends = built.strike()
             await fail_over(group)
             there_again = ends()
-            if fail_over is order_failover:  # the old master goes on for a while
-                built.pool.ledger.failovers.append((began, there_again))
             built.resume()
             await built.go_on(there_again)
             if fail_over is freeze_master:

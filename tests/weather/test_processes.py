@@ -284,11 +284,12 @@ async def test_events_that_end_their_consumer(
     ):
         stream = hub.stream("jobs", max_len=KEPT)
         dead = hub.stream("jobs.dead")
-        publisher = await workers.start("publish", pause=0.02)
+        # fewer events than one consumer can handle, which is often away
+        publisher = await workers.start("publish", pause=0.1)
         steady = await workers.start("consume", **options)
         for number in range(tries):
             way = DRAWN.choice(list(WAYS_TO_DIE))
-            poison = await stream.add("job", f"poison-{way}".encode())
+            poison = await stream.add("job", f"poison-{way}-{number}".encode())
             deaths = 0
 
             async def is_dead_letter(number: int = number) -> bool:
@@ -363,6 +364,8 @@ async def test_blocked_event_loop(
         )
         facts = await blocked.ends()
         assert facts["lost_to_others"] > 0
+        assert facts["standstills"], "it was not said that nothing went on"
+        assert holds or any("event" in said for said in facts["standstills"]), facts["standstills"]
         assert (await steady.ends())["claimed"] >= facts["lost_to_others"]
 
 

@@ -381,6 +381,8 @@ async def block_loop(at: Weather) -> None:
     await wait_until(lambda: at.ledger.running_at(blocked.id) > 0, what="it runs tasks")
     ids = await station.enqueue_many(1, "block", How(takes=LEASES * LEASE), queue=RESERVED)
     await wait_until(lambda: at.ledger.ended_well(ids), timeout=30.0, what="it is through")
+    named = {fact.get("task") for fact in at.ledger.other["standstill"]}
+    assert {*ids} <= named, "it was not said which task blocks"
     await station.end(blocked)
 
 
@@ -397,6 +399,7 @@ async def hold(at: Weather) -> None:
     await anyio.sleep(fault.begin + LEASES * LEASE - time.monotonic())
     fault.end = time.monotonic()
     await wait_until(lambda: at.ledger.ended_well(ids), timeout=30.0, what="all have ended well")
+    assert at.ledger.other["standstill"], "it was not said that the interpreter was held"
     await station.end(holder)
     await station.end_inner(other)
 

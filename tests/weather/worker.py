@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.weather.clocks import mislead
 mislead(json.loads(sys.argv[4]) if __name__ == "__main__" else {})
 
 import pulsewire  # noqa: E402  # after the clock was set
+from tests.weather.journal import StandstillNotes  # noqa: E402
 from tests.weather.ledger import FileLedger  # noqa: E402
 from tests.weather.misdeeds import WAYS_TO_DIE, hold_interpreter  # noqa: E402
 
@@ -34,6 +36,9 @@ async def input_ends() -> None:
 async def consume(url: str, ledger: FileLedger, options: dict[str, Any]) -> dict[str, Any]:
     """Handle events, each for `work` seconds; number `block_at` blocks the loop for `blocks` seconds."""
     work, begun = options.get("work", 0.01), 0
+    standstills: list[dict[str, Any]] = []
+    logger = logging.getLogger("pulsewire")
+    StandstillNotes(lambda _, **said: standstills.append(said), logger)
     async with (
         pulsewire.connect(url) as hub,
         hub.stream("jobs", max_len=1_000_000).sink(
@@ -51,7 +56,7 @@ async def consume(url: str, ledger: FileLedger, options: dict[str, Any]) -> dict
                 blocking = hold_interpreter if options.get("holds") else time.sleep
                 blocking(options["blocks"])  # the mistake under test
             if event.payload.startswith(b"poison"):
-                WAYS_TO_DIE[event.payload.decode().partition("-")[2]]()
+                WAYS_TO_DIE[event.payload.decode().split("-")[1]]()
             await asyncio.sleep(work)
             ledger.handle(event.stream, event.id, event.payload, event.deliveries, sink.consumer)
 
@@ -60,7 +65,7 @@ async def consume(url: str, ledger: FileLedger, options: dict[str, Any]) -> dict
         await input_ends()
         sink.stop()
         await running
-    return dataclasses.asdict(sink.statistics())
+    return {**dataclasses.asdict(sink.statistics()), "standstills": standstills}
 
 
 async def publish(url: str, ledger: FileLedger, options: dict[str, Any]) -> dict[str, Any]:

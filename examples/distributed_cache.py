@@ -55,6 +55,7 @@ async def main() -> None:
         await anext(seen_there)
         name = await other_cache.get_or_load("user:7", load)
         print(f"{name} there: {database.queries} queries")
+        await anext(seen_there)  # stored behind the answer, for everyone
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -339,6 +340,27 @@ async def test_orderly_failover_changes_the_master(sentinel_group: SentinelGroup
     assert new is not old
     await sentinel_group.wait_healthy()
     assert await sentinel_group.master() is new
+
+
+async def test_orderly_failover_that_is_given_up_is_begun_again(
+    sentinel_group: SentinelGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sentinels do when it takes them too long. Here the first order goes astray."""
+    leader, orders = sentinel_group.sentinels[0], list[object]()
+    obey = leader.command
+
+    async def forget_the_first(*words: Any) -> Any:
+        if words[1] == "FAILOVER":
+            orders.append(words)
+            if len(orders) == 1:
+                return b"OK"
+        return await obey(*words)
+
+    monkeypatch.setattr(leader, "command", forget_the_first)
+    monkeypatch.setattr(sentinel_group, "failover_timeout", 0.0)
+    old = await sentinel_group.master()
+    assert await sentinel_group.failover() is not old
+    assert len(orders) > 1
 
 
 async def test_frozen_master_is_replaced(sentinel_group: SentinelGroup) -> None:

@@ -24,7 +24,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from pulsewire._redis import embedded, keeper
+from pulsewire._redis import embedded, keeper, keeper_start
 from pulsewire._redis.embedded import Attachment, KeeperStatus, attach, status, stop
 from pulsewire._redis.home import EPHEMERAL_PREFIX, Home
 from pulsewire._redis.keeper import PROTOCOL
@@ -303,7 +303,7 @@ class TestSharing:
         monkeypatch.setenv(BINARY_VARIABLE, str(program))
         place = Home.at(home)
         assert await anyio.to_thread.run_sync(
-            partial(embedded._start_keeper, place, ephemeral=False)
+            partial(keeper_start.start_keeper, place, ephemeral=False)
         )
         async with await anyio.connect_unix(place.control_socket) as line:
             await line.send(keeper.encode_message({"request": "attach"}))
@@ -375,13 +375,13 @@ class TestData:
     async def test_a_long_log_is_put_aside_at_the_next_start(self, home: Path) -> None:
         place = Home.at(home)
         place.make()
-        place.log_file.write_bytes(b"x" * (embedded.LOG_LIMIT + 1))
+        place.log_file.write_bytes(b"x" * (keeper_start.LOG_LIMIT + 1))
 
         async with await attach(home=home):
             pass
 
-        assert place.log_file.with_name("server.log.1").stat().st_size == embedded.LOG_LIMIT + 1
-        assert place.log_file.stat().st_size < embedded.LOG_LIMIT
+        assert place.log_file.with_name("server.log.1").stat().st_size == keeper_start.LOG_LIMIT + 1
+        assert place.log_file.stat().st_size < keeper_start.LOG_LIMIT
 
 
 class TestEphemeral:
@@ -594,7 +594,7 @@ class TestKilled:
             assert (attachment.data_dir / "mark").exists()
 
     async def test_a_keeper_whose_starter_was_killed_ends(self, home: Path) -> None:
-        assert embedded._start_keeper(Home.at(home), ephemeral=False)
+        assert keeper_start.start_keeper(Home.at(home), ephemeral=False)
         server = running(home)
         await wait_free(home)
         assert not is_alive(server.pid)
@@ -641,7 +641,7 @@ class TestKilled:
             impostor.socket_dir.mkdir(parents=True)
             impostor.server_socket.symlink_to(Home.at(home).server_socket)
 
-            assert not embedded._end_stray_server(impostor, logging.getLogger("test"))
+            assert not keeper_start.end_stray_server(impostor, logging.getLogger("test"))
             with connect(attachment) as client:
                 assert client.ping()
 
@@ -738,7 +738,7 @@ class TestRefused:
         """It was there for the version, and cannot be run any more when the keeper starts it."""
         found = find_server_binary()
         missing = type(found)(home.parent / "missing", found.kind, found.version)
-        monkeypatch.setattr(embedded, "find_server_binary", lambda: missing)
+        monkeypatch.setattr(keeper_start, "find_server_binary", lambda: missing)
         with pytest.raises(EmbeddedServerError, match="missing cannot be started"):
             await attach(home=home)
 
@@ -822,7 +822,7 @@ class TestRefused:
         place.make()
         with (
             place.lock_file.open("ab") as lock,
-            embedded._listening(place.control_socket) as number,
+            keeper_start._listening(place.control_socket) as number,
             socket.socket(fileno=os.dup(number)) as listener,
         ):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from pulsewire.cli import render
 from pulsewire.cli.app import app
+from tests.cli.maps import Map
 from tests.cli.programs import Programs
 
 Invoke = Callable[..., Result]
@@ -94,6 +95,24 @@ def cli(invoke: Invoke, namespace: str) -> Command:
         return json.loads(result.stdout) if "--json" in arguments else result.output
 
     return run
+
+
+@pytest.fixture
+def on_map(invoke: Invoke, namespace: str) -> Map:
+    """Runs a `map` command in the test's namespace."""
+
+    def run(command: str, *arguments: str, stdin: str | None = None) -> Result:
+        return invoke("map", command, "--namespace", namespace, *arguments, stdin=stdin)
+
+    return run
+
+
+@pytest.fixture
+def flags(on_map: Map) -> Map:
+    """`on_map` with a map `flags` of two keys."""
+    for key, value in (("signup", "on"), ("beta", "off")):
+        assert on_map("set", "flags", key, value).exit_code == 0
+    return on_map
 
 
 @pytest.fixture

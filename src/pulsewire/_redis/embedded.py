@@ -1,8 +1,7 @@
 """The embedded server, as its clients see it: attach to the one of this user, start it if need be, hold on to it.
 
-Responsible for starting a keeper, the connection that makes this process count as a client, and the explanation of
-failures. Leaves paths and the lock to `home.py`, the server's life to `keeper.py` and the choice of the program to
-`server_binary.py`.
+Responsible for the connection that makes this process count as a client, and the explanation of failures. Leaves the
+start of a keeper to `keeper_start.py`, paths and the lock to `home.py`, and the server's life to `keeper.py`.
 
 The whole picture, with what happens when each process is killed, is in `docs/internals/embedded.md`.
 """
@@ -14,38 +13,31 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import Self, cast
 
 import anyio
 import anyio.to_thread
 
 from pulsewire._redis import keeper
-from pulsewire._redis.home import HOME_VARIABLE, Home, make_private, try_lock
-from pulsewire._redis.keeper import PROTOCOL, Message, Settings, encode_message
-from pulsewire._redis.server_binary import ServerBinary, explain_failure, find_server_binary
+from pulsewire._redis.home import Home
+from pulsewire._redis.keeper import PROTOCOL, Message, encode_message
+from pulsewire._redis.keeper_start import end_stray_server, start_keeper
+from pulsewire._redis.server_binary import explain_failure
 from pulsewire.errors import EmbeddedServerError
 
-LINGER_VARIABLE = "PULSEWIRE_LINGER"
-DEFAULT_LINGER = 3.0
 LOGGER_NAME = "pulsewire.embedded"
 
 PATIENCE = 30.0  # for a keeper that says nothing; above its own limits for a silent server and a slow shutdown
 STRAY_AGE = 2.0  # a lock held so long while no keeper listens is held by a server without one
 RETRY_PAUSE = 0.01
-LOG_LIMIT = 1024 * 1024
 KEEPER_STARTS = 3
-LISTEN_BACKLOG = 512
 ANSWER_TIMEOUT = 5.0
-MAX_LINGER = 1e6
 _OTHER_VERSION_ADVICE = "end it (SIGTERM) or use the version of pulsewire that started it"
 
 
@@ -262,7 +254,7 @@ async def _join(
             if facts is not None:
                 return line, facts
             silent_since = time.monotonic()  # it was just ending
-        elif await anyio.to_thread.run_sync(partial(_start_keeper, home, ephemeral=ephemeral)):
+        elif await anyio.to_thread.run_sync(partial(start_keeper, home, ephemeral=ephemeral)):
             starts += 1
             if starts > KEEPER_STARTS:
                 raise explain_failure("its keeper ends as soon as it has started", home.log_file)
@@ -273,7 +265,7 @@ async def _join(
                 f"{home.lock_file} is locked, but no keeper answers; end process {home.keeper_address()[1]} if it hangs"
             )
         if silence > STRAY_AGE and not has_ended_stray:
-            has_ended_stray = await anyio.to_thread.run_sync(_end_stray_server, home, logger)
+            has_ended_stray = await anyio.to_thread.run_sync(end_stray_server, home, logger)
         await anyio.sleep(RETRY_PAUSE)
 
 
@@ -386,96 +378,6 @@ def _check_reply(reply: Message, home: Home) -> None:
         raise EmbeddedServerError(f"{reason}; {_OTHER_VERSION_ADVICE}")
 
 
-def _start_keeper(home: Home, *, ephemeral: bool) -> bool:
-    """Start a keeper, unless somebody holds the lock; then False. Blocks for some tens of milliseconds."""
-    try:
-        home.make()
-        with home.lock_file.open("ab") as lock:  # when it closes, the keeper has the lock
-            if is_free := try_lock(lock):
-                _spawn_keeper(home, lock.fileno(), find_server_binary(), ephemeral=ephemeral)
-    except OSError as error:
-        raise EmbeddedServerError(
-            f"{home.root} cannot be its home ({error}); choose another with ${HOME_VARIABLE}"
-        ) from error
-    return is_free
-
-
-def _spawn_keeper(home: Home, lock: int, binary: ServerBinary, *, ephemeral: bool) -> None:
-    with _open_log(home.log_file) as log, _listening(home.control_socket) as listener:
-        settings = Settings(
-            command=binary.command(
-                socket=home.server_socket, data_dir=home.data_dir, durable=not ephemeral
-            ),
-            version=str(binary),
-            root=str(home.root),
-            data_dir=str(home.data_dir),
-            control=str(home.control_socket),
-            socket=str(home.server_socket),
-            url=home.url,
-            lock_file=str(home.lock_file),
-            lock=lock,
-            listener=listener,
-            linger=0.0 if ephemeral else _linger(),
-            ephemeral=ephemeral,
-        )
-        _run_until_detached(settings, log)
-
-
-def _run_until_detached(settings: Settings, log: BinaryIO) -> None:
-    """Start the keeper's program, which goes on as a process of its own and ends as ours."""
-    program = [sys.executable, "-I", "-S", str(Path(keeper.__file__).absolute())]
-    title = settings.root  # for those who list processes
-    log_start = log.tell()
-    try:
-        ended = subprocess.run(
-            [*program, title],
-            input=json.dumps(settings._asdict()).encode(),
-            stdout=log,
-            stderr=log,
-            pass_fds=(settings.lock, settings.listener),
-            start_new_session=True,  # Ctrl-C in our terminal is not meant for it
-            cwd="/",
-            check=False,
-        )
-    except OSError as error:
-        raise EmbeddedServerError(f"{program[0]!r} does not start its keeper: {error}") from error
-    if ended.returncode:
-        reason = f"its keeper ended with code {ended.returncode}"
-        raise explain_failure(reason, Path(log.name), log_start)
-
-
-def _open_log(path: Path) -> BinaryIO:
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > LOG_LIMIT:
-            path.replace(path.with_suffix(".log.1"))
-    return path.open("ab")
-
-
-@contextlib.contextmanager
-def _listening(path: Path) -> Iterator[int]:
-    """Listen at once, so that from now on every starter finds us. The path is ours: we hold the lock."""
-    make_private(path.parent)
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(LISTEN_BACKLOG)
-        yield listener.fileno()
-
-
-def _end_stray_server(home: Home, logger: logging.Logger) -> bool:
-    """End a server that outlived its keeper and holds the lock we need, if that is so.
-
-    Where the system has no death signal (macOS), that is how the server of a killed keeper ends. Its answer tells
-    whether it is really ours; a process number could be another process by now.
-    """
-    path = str(home.server_socket)
-    if f"\r\n{home.data_dir}\r\n" not in keeper.ask_server(path, "CONFIG GET dir"):
-        return False
-    logger.warning("ending an embedded server without a keeper", extra={"socket": path})
-    keeper.ask_server(path, "SHUTDOWN NOSAVE")
-    return True
-
-
 @contextlib.contextmanager
 def _asking(home: Home, request: Message) -> Iterator[tuple[Message | None, socket.socket]]:
     """The keeper's answer to one request, and the open connection; None when there is no keeper."""
@@ -497,16 +399,3 @@ def _asking(home: Home, request: Message) -> Iterator[tuple[Message | None, sock
         if answer is not None:
             _check_reply(answer, home)
         yield answer, connection
-
-
-def _linger() -> float:
-    text = os.environ.get(LINGER_VARIABLE, "")
-    try:
-        seconds = float(text) if text else DEFAULT_LINGER
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < MAX_LINGER:
-        raise EmbeddedServerError(
-            f"${LINGER_VARIABLE} is {text!r}; seconds from 0 to {MAX_LINGER:g} are needed"
-        )
-    return seconds

@@ -1,7 +1,7 @@
 """The home of an embedded server: the folder that identifies it, the paths in it, and who may use them.
 
 Responsible for where everything lies, for private folders, for the lock, and for clearing away what killed processes
-left. Leaves starting and talking to `embedded.py`.
+left. Leaves starting to `keeper_start.py`, talking to `embedded.py`.
 """
 
 from __future__ import annotations

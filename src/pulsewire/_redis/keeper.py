@@ -1,8 +1,8 @@
 """The keeper: a small process that owns the embedded server and ends it when nobody uses it any more.
 
 Responsible for: starting the server, starting it again when it dies, counting clients by the connections they hold,
-and ending everything. Leaves to `embedded.py`: paths, the server's options, the lock that lets only one keeper run,
-and the explanation of failures. The states are drawn in `docs/internals/embedded.md`.
+and ending everything. Leaves to `keeper_start.py` and `home.py`: paths, the server's options, the lock that lets only
+one keeper run; to its clients (`embedded.py`) the words of a failure. The states: `docs/internals/embedded.md`.
 
 It runs as a plain script with the standard library alone (`python -I -S keeper.py HOME`, the settings on its standard
 input): importing the package would take longer than starting the server. One thread and one loop, for two reasons: the

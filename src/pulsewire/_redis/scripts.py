@@ -41,5 +41,5 @@ def ms(seconds: float) -> int:
 
 
 def text(value: object) -> str:
-    """A word of a reply, whether it came as bytes or not; what is no UTF-8 is replaced."""
+    """A word of a reply, whether it came as bytes or not; what is not UTF-8 is replaced."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

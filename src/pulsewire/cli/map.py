@@ -138,7 +138,7 @@ def watch(
         bool, typer.Option("--initial", help="First what is there already, as sets.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="End after so many.")
+        int | None, typer.Option("--limit", "-n", min=1, help="End after this many.")
     ] = None,
     as_json: AsJson = False,
     url: UrlOption = None,

@@ -26,7 +26,7 @@ _BASE64 = "base64"
 
 
 class BadDocument(Exception):
-    """The text is no document that can be imported; the message says where it is wrong."""
+    """The text is not a document that can be imported; the message says where it is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,10 @@ def read_document(text: str) -> dict[str, bytes]:
     except (ValueError, RecursionError) as error:
         raise BadDocument(f"it is no JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("entries"), dict):
-        raise BadDocument('it is no object with "entries": {"key": "value", ...}')
+        raise BadDocument('it is not an object with "entries": {"key": "value", ...}')
     for field in document:
         if field not in _FIELDS:
-            raise BadDocument(f"{field!r} is none of its fields: {', '.join(_FIELDS)}")
+            raise BadDocument(f"{field!r} is not one of its fields: {', '.join(_FIELDS)}")
     return {key: _read_entry(key, value) for key, value in document["entries"].items()}
 
 
@@ -107,7 +107,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_entry(key: str, value: object) -> bytes:
     if not key or "=" in key:
-        raise BadDocument(f"{key!r} is no map key: it is empty, or has a '='")
+        raise BadDocument(f"{key!r} is not a map key: it is empty, or has a '='")
     try:
         key.encode("utf-8", "surrogateescape")
         if isinstance(value, str):

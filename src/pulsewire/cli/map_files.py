@@ -42,7 +42,7 @@ def export_map(
     url: UrlOption = None,
     namespace: NamespaceOption = "",
 ) -> None:
-    """Write a whole map, of one revision, as a JSON document. Values that are no text become base64."""
+    """Write a whole map, of one revision, as a JSON document. Values that are not text become base64."""
 
     async def command(_: Signals) -> int:
         async with pulsewire.connect(url, namespace=namespace) as hub:

@@ -42,7 +42,8 @@ from pulsewire.cli.demo.signup.cast import (
     user_of,
 )
 from pulsewire.cli.demo.signup.plan import SignUpPlan
-from pulsewire.cli.demo.signup.progress import SignUpProgress, SinkCounts
+from pulsewire.cli.demo.signup.progress import SignUpProgress
+from pulsewire.cli.demo.signup.snapshot import SinkCounts
 from pulsewire.cli.demo.signup.verdict import Reason, Repeat, SignUpVerdict
 from pulsewire.cli.demo.signup.view import picture, plain_line
 from pulsewire.cli.demo.view import View

@@ -229,6 +229,17 @@ def test_the_picture_shows_bars_queues_servers_and_news(busy: TasksProgress) -> 
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 110
 
 
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_no_number_of_a_queue_is_cut_off_where_there_is_room_for_it(
+    busy: TasksProgress, width: int
+) -> None:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(picture(busy.snapshot(8.0)))
+    low = next(line for line in console.export_text().splitlines() if line.startswith("low"))
+    assert "1,234" in low
+    assert "7" in low.split()
+
+
 def test_elsewhere_than_on_a_terminal_news_are_lines(busy: TasksProgress) -> None:
     output = io.StringIO()
     with View(picture, plain_line, Console(file=output, width=40)) as view:

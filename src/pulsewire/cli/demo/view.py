@@ -6,10 +6,12 @@ What an act shows is up to its own `view.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +20,7 @@ from pulsewire.cli.demo.fate import Fate
 from pulsewire.cli.demo.picture import Picture
 from pulsewire.cli.demo.screen import BAR_WIDTH, Screen, bar, percent
 
-__all__ = ["STYLES", "Shown", "View", "bars", "cut", "layout", "rows", "who"]
+__all__ = ["STYLES", "Roomy", "Shown", "View", "bars", "cut", "layout", "rows", "who"]
 
 STYLES = {
     Fate.STARTING: "dim",
@@ -26,6 +28,10 @@ STYLES = {
     Fate.KILLED: "bold red",
     Fate.STOPPED: "dim",
 }
+
+
+_ANY_WIDTH = 1000
+"""Columns that no picture needs."""
 
 
 class Shown(Protocol):
@@ -83,6 +89,19 @@ class View(Generic[S]):
 def layout(*parts: RenderableType, news: Sequence[str]) -> Picture:
     """Return the parts of a picture below each other, a line between them, and below them what has happened."""
     return Picture(parts, tuple(news))
+
+
+@dataclass(frozen=True, slots=True)
+class Roomy:
+    """What is drawn where the terminal is wide enough for it, and what elsewhere."""
+
+    wide: RenderableType
+    narrow: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw one of the two."""
+        needed = Measurement.get(console, options.update(max_width=_ANY_WIDTH), self.wide).maximum
+        yield self.wide if needed <= options.max_width else self.narrow
 
 
 def bars(*counts: tuple[str, int, int], facts: Sequence[str]) -> Table:

@@ -33,12 +33,8 @@ from pulsewire.cli.demo.signup.cast import (
     user_stream,
 )
 from pulsewire.cli.demo.signup.plan import SignUpPlan
-from pulsewire.cli.demo.signup.progress import (
-    ProcessRow,
-    SignUpProgress,
-    SignUpSnapshot,
-    SinkCounts,
-)
+from pulsewire.cli.demo.signup.progress import SignUpProgress
+from pulsewire.cli.demo.signup.snapshot import ProcessRow, SignUpSnapshot, SinkCounts
 from pulsewire.cli.demo.signup.verdict import (
     Outage,
     SignUpEvidence,

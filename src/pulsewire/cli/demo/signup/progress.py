@@ -1,6 +1,6 @@
 """Where the act stands: what the journals and Redis said so far, as counts.
 
-Pure: `director.py` feeds it, `view.py` shows what `snapshot` returns, `verdict.py` judges what was written.
+Pure: `director.py` feeds it, `view.py` shows the snapshots (`snapshot.py`), `verdict.py` judges what was written.
 """
 
 from __future__ import annotations
@@ -40,15 +40,9 @@ from pulsewire.cli.demo.signup.cast import (
     WEB,
     user_of,
 )
+from pulsewire.cli.demo.signup.snapshot import ProcessRow, SignUpSnapshot, SinkCounts, SinkRow
 
-__all__ = [
-    "Done",
-    "ProcessRow",
-    "SignUpProgress",
-    "SignUpSnapshot",
-    "SinkCounts",
-    "SinkRow",
-]
+__all__ = ["Done", "SignUpProgress"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,99 +56,6 @@ class Done:
 
     process: str
     seen: Seen
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SinkCounts:
-    """What the server says of a sink: events delivered and not acknowledged; those not delivered, if it can tell."""
-
-    pending: int
-    lag: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SinkRow:
-    """One sink as it is shown.
-
-    Attributes:
-        name: Its name.
-        handled: Users that it has handled.
-        rate: How many per second of late.
-        counts: What the server says of it; None before it was asked.
-    """
-
-    name: str
-    handled: int
-    rate: float
-    counts: SinkCounts | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessRow:
-    """One process as it is shown.
-
-    Attributes:
-        title: What it is called.
-        pid: Its process id.
-        fate: What it is at.
-        form: The form of the mails, as it knows it; empty before it knows.
-        jobs: Jobs that it runs now.
-        mails: Mails that it sends now.
-        did: What it has done so far, in words.
-    """
-
-    title: str
-    pid: int
-    fate: Fate
-    form: str
-    jobs: int
-    mails: int
-    did: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignUpSnapshot:
-    """Everything the live view shows.
-
-    Attributes:
-        wanted: Users there will be.
-        signed_up: Users of whom the web front was told that the server has them.
-        mailed: Users to whom a welcome mail was sent.
-        confirmed: Users who have confirmed their address.
-        refused: Attempts to send a mail that have failed.
-        rate: Users that signed up per second of late.
-        mail_rate: Users that were mailed per second of late.
-        form: The value of the feature flag that the most processes know.
-        reached: How many processes know it, of those that were not killed.
-        living: How many these are.
-        jobs: Jobs that run now.
-        waiting: Jobs that were dispatched, and neither run now nor are done.
-        queue: What the server says of the queue; None before it was asked.
-        is_away: Whether the server has not answered when it was asked last.
-        elapsed: Seconds since the start.
-        sinks: One row each.
-        processes: One row each.
-        news: What happened so far that is worth a sentence, each with its time.
-    """
-
-    wanted: int
-    signed_up: int
-    mailed: int
-    confirmed: int
-    refused: int
-    rate: float
-    mail_rate: float
-    form: str
-    reached: int
-    living: int
-    jobs: int
-    waiting: int
-    queue: QueueCounts | None
-    is_away: bool
-    elapsed: float
-    sinks: tuple[SinkRow, ...]
-    processes: tuple[ProcessRow, ...]
-    news: tuple[str, ...]
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pulsewire.cli import render
 from pulsewire.cli.demo.signup.cast import FORM
-from pulsewire.cli.demo.signup.progress import ProcessRow
+from pulsewire.cli.demo.signup.snapshot import ProcessRow
 from pulsewire.cli.demo.signup.verdict import SignUpVerdict
 from pulsewire.cli.demo.summary import Finding, show_end
 

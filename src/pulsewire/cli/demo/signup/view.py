@@ -11,7 +11,7 @@ from pulsewire.cli.demo.picture import Picture
 from pulsewire.cli.demo.queue_counts import QueueCounts
 from pulsewire.cli.demo.screen import percent
 from pulsewire.cli.demo.signup.cast import FLAGS, POOL, QUEUE, STREAM
-from pulsewire.cli.demo.signup.progress import ProcessRow, SignUpSnapshot, SinkRow
+from pulsewire.cli.demo.signup.snapshot import ProcessRow, SignUpSnapshot, SinkRow
 from pulsewire.cli.demo.view import bars, cut, layout, rows, who
 
 __all__ = ["picture", "plain_line"]

@@ -12,7 +12,7 @@ from pulsewire.cli.demo.picture import Picture
 from pulsewire.cli.demo.queue_counts import QueueCounts
 from pulsewire.cli.demo.screen import BAR_WIDTH, bar, percent
 from pulsewire.cli.demo.tasks.progress import ServerRow, TasksSnapshot
-from pulsewire.cli.demo.view import bars, cut, layout, rows, who
+from pulsewire.cli.demo.view import Roomy, bars, cut, layout, rows, who
 
 __all__ = ["picture", "plain_line"]
 
@@ -35,7 +35,8 @@ def picture(snapshot: TasksSnapshot) -> Picture:
             f"{snapshot.elapsed:.1f} s",
         ),
     )
-    return layout(counts, _queues(snapshot), _servers(snapshot), news=snapshot.news)
+    queues = Roomy(_queues(snapshot), _queues_in_short(snapshot))
+    return layout(counts, queues, _servers(snapshot), news=snapshot.news)
 
 
 def plain_line(snapshot: TasksSnapshot) -> str:
@@ -57,8 +58,6 @@ def _queues(snapshot: TasksSnapshot) -> Table:
         table.add_column(
             heading,
             justify="left" if heading in ("queue", "") else "right",
-            no_wrap=heading in ("queue", "succeeded"),
-            overflow="ellipsis",
         )
     for row in snapshot.queues:
         table.add_row(
@@ -68,6 +67,21 @@ def _queues(snapshot: TasksSnapshot) -> Table:
             f"{row.succeeded:,}/{row.wanted:,}",
             f"{row.rate:.0f}",
             *(f"{count:,}" for count in _counts(row.counts)),
+        )
+    return table
+
+
+def _queues_in_short(snapshot: TasksSnapshot) -> Table:
+    """The same, a line each, what matters most first."""
+    table = rows(2)
+    for row in snapshot.queues:
+        counts = row.counts
+        table.add_row(
+            row.name,
+            cut(
+                f"{row.succeeded:,}/{row.wanted:,}  {row.rate:.0f}/s  pending {counts.pending:,}"
+                f"  active {counts.active:,}  retry {counts.retry:,}  scheduled {counts.scheduled:,}"
+            ),
         )
     return table
 

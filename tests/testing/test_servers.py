@@ -444,6 +444,7 @@ async def test_slot_on_its_way_answers_ask_and_tryagain_then_moved(
     for key in (here, gone):
         await source.command("SET", key, "old", "EX", 60)
     move = await cluster_group.slot_move(slot, target)
+    assert repr(move) == f"<SlotMove of slot {slot} from {source!r} to {target!r}>"
     await move.open()
     await move.migrate(gone)
 

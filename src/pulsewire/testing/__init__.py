@@ -22,6 +22,7 @@ from pulsewire.testing.binaries import (
 from pulsewire.testing.certificates import Certificates, make_certificates
 from pulsewire.testing.clusters import ClusterGroup, ClusterNode, SlotMove, slot_of
 from pulsewire.testing.faults import Fault
+from pulsewire.testing.held import Held, held
 from pulsewire.testing.processes import ServerDied, ServerProcess
 from pulsewire.testing.proxy import FaultProxy, ProxyStatistics
 from pulsewire.testing.resp import Push, RawConnection, ReplyError
@@ -35,6 +36,7 @@ __all__ = [
     "ClusterNode",
     "Fault",
     "FaultProxy",
+    "Held",
     "ProxyStatistics",
     "Push",
     "RawConnection",
@@ -47,6 +49,7 @@ __all__ = [
     "SlotMove",
     "Topology",
     "embedded_binary",
+    "held",
     "make_certificates",
     "redis7_binary",
     "server_version",

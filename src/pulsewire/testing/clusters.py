@@ -87,6 +87,9 @@ class SlotMove:
         self.target = target
         self._group = group
 
+    def __repr__(self) -> str:
+        return f"<SlotMove of slot {self.slot} from {self.source!r} to {self.target!r}>"
+
     async def open(self) -> None:
         """Tell both ends that the slot is moving."""
         await self.target.command("CLUSTER", "SETSLOT", self.slot, "IMPORTING", self.source.node_id)

@@ -11,6 +11,7 @@ import importlib
 PUBLIC_PACKAGES = (
     "pulsewire",
     "pulsewire.doctor",
+    "pulsewire.embedded",
     "pulsewire.errors",
     "pulsewire.health",
     "pulsewire.pool",

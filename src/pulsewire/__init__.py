@@ -16,6 +16,8 @@ In a few lines::
         async with hub.node("email-pool") as node:
             await node.add_worker(EmailHandler())
             await node.dispatch("user:123", b"...")
+
+        await hub.tasks.enqueue("email:welcome", b"...", queue="critical")
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pulsewire.hub import Hub, connect
 from pulsewire.pool import Job, JobInfo, Node
 from pulsewire.rmap import Change, MapInfo, ReplicatedMap
 from pulsewire.streaming import FIELDS, Event, Fields, NewEvent, Reader, Sink, Stream, StreamInfo
+from pulsewire.tasks import NewTask, Task, TaskInfo
 
 __all__ = [  # noqa: PLE0604  # errors.__all__ holds strings
     "BYTES",
@@ -45,6 +48,7 @@ __all__ = [  # noqa: PLE0604  # errors.__all__ holds strings
     "JobInfo",
     "MapInfo",
     "NewEvent",
+    "NewTask",
     "Node",
     "Reader",
     "ReplicatedMap",
@@ -52,6 +56,8 @@ __all__ = [  # noqa: PLE0604  # errors.__all__ holds strings
     "Sink",
     "Stream",
     "StreamInfo",
+    "Task",
+    "TaskInfo",
     "connect",
     "typed",
     *_errors,

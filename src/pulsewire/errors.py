@@ -8,7 +8,7 @@ The tree, and what the caller can do::
     │   ├── InvalidName                        a stream, sink, map or field name
     │   └── InvalidOption                      an option, or options that contradict each other
     ├── PayloadTooLarge (also ValueError)      nothing was sent: make it smaller or raise the limit
-    ├── DecodeError                            a record is not in the format expected: look at who writes it
+    ├── DecodeError                            a record is not in the format expected: look at its writer
     ├── ServerUnavailable                      no usable server within the time allowed: nothing was done; try later
     │   └── ConnectionLost                     the connection went away under a command (see `was_sent`)
     ├── OutcomeUnknown                         a write was sent, its answer never came: it may have been done
@@ -19,13 +19,14 @@ The tree, and what the caller can do::
     ├── StreamFull                             back-pressure: nothing was written; a sink must catch up first
     ├── ServerError                            the server refused a command for another reason
     ├── ValueConflict                          a map's value does not allow the operation; nothing was written
-    ├── ReplicaBehind (also TimeoutError)      a map's replica is not at a revision in time: wait on
+    ├── ReplicaBehind (also TimeoutError)      a map's replica has not reached a revision in time: wait on
     ├── NotJoined                              a map was read before `async with` had joined it
     ├── PoolFull                               too many jobs wait for their start; nothing was written: try later
     ├── JobExists                              a job with this key exists already
     ├── JobNotFound                            there is no job with this key
     ├── JobStartFailed                         the handler refused a job, or it ended before it had started
     ├── JobNotStarted (also TimeoutError)      the job was admitted, and has not started in time: it stays
+    ├── JobNotStopped (also TimeoutError)      the job is being stopped, and has not ended in time: it will
     ├── JobLost                                to a handler: the job has another owner, or is to end
     ├── NoWorkers                              nobody runs the job now
     ├── WorkerNotFound                         the pool has no worker with this id
@@ -75,6 +76,7 @@ __all__ = [
     "JobLost",
     "JobNotFound",
     "JobNotStarted",
+    "JobNotStopped",
     "JobStartFailed",
     "NoWorkers",
     "NotJoined",
@@ -110,8 +112,21 @@ __all__ = [
 ]
 
 
+def _restored(
+    kind: type[PulsewireError], args: tuple[object, ...], state: dict[str, object]
+) -> PulsewireError:
+    """A copy of an error: without `__init__`, since that takes other arguments than `args` holds."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
 class PulsewireError(Exception):
-    """Base of all exceptions of pulsewire."""
+    """Base of all exceptions of pulsewire. They can be copied and pickled, such as for a pool of processes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class ConfigurationError(PulsewireError, ValueError):
@@ -134,7 +149,7 @@ class InvalidName(ConfigurationError):
         self.what = what
         self.name = name
         self.reason = reason
-        super().__init__(f"{name!r} is no {what} name: {reason}")
+        super().__init__(f"{name!r} is not a valid {what} name: {reason}")
 
 
 class InvalidOption(ConfigurationError):
@@ -176,7 +191,8 @@ class ServerUnavailable(PulsewireError):
         self.address = address
         self.waited = waited
         self.reason = reason
-        super().__init__(f"no usable server at {address} within {waited:.1f} s: {reason}")
+        within = f" within {waited:.1f} s" if waited else ""
+        super().__init__(f"no usable server at {address}{within}: {reason}")
 
 
 class ConnectionLost(ServerUnavailable):
@@ -310,7 +326,7 @@ class NotJoined(PulsewireError):
 
 
 class PoolFull(PulsewireError):
-    """So many jobs of the pool wait for their start that no more are admitted. Nothing was written."""
+    """Too many jobs of the pool wait for their start. Nothing was written."""
 
     def __init__(self, pool: str, queued: int, limit: int) -> None:
         self.pool = pool
@@ -353,7 +369,7 @@ class JobStartFailed(PulsewireError):
 
 
 class JobNotStarted(PulsewireError, TimeoutError):
-    """A job has not started, or ended, in the time allowed. It stays in the pool, and will."""
+    """A job has not started in the time allowed. It stays in the pool, and starts later."""
 
     def __init__(self, pool: str, key: str, waited: float, state: str) -> None:
         self.pool = pool
@@ -365,8 +381,18 @@ class JobNotStarted(PulsewireError, TimeoutError):
         )
 
 
+class JobNotStopped(PulsewireError, TimeoutError):
+    """A job has not ended in the time allowed. It is being stopped, and ends later."""
+
+    def __init__(self, pool: str, key: str, waited: float) -> None:
+        self.pool = pool
+        self.key = key
+        self.waited = waited
+        super().__init__(f"job {key!r} of pool {pool!r} is still stopping after {waited:.1f} s")
+
+
 class JobLost(PulsewireError):
-    """Told to a handler: the job has another owner by now, or is to end. Stop what you do for it."""
+    """Told to a handler: the job has another owner by now, or is to end. Stop working on it."""
 
     def __init__(self, key: str, token: int) -> None:
         self.key = key
@@ -412,7 +438,7 @@ class PoolShutDown(PulsewireError):
 
 
 class TaskError(PulsewireError):
-    """Base of what concerns task queues alone."""
+    """Base of the errors that concern task queues only."""
 
 
 class TaskIdConflict(TaskError):

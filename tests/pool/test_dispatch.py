@@ -16,6 +16,7 @@ from pulsewire import (
     JobExists,
     JobNotFound,
     JobNotStarted,
+    JobNotStopped,
     JobStartFailed,
     NoWorkers,
     PayloadTooLarge,
@@ -397,9 +398,9 @@ async def test_stop_that_is_late_says_so_and_goes_on(
         await node.add_worker(recorder)
         await node.dispatch("a")
         recorder.hold("stop")
-        with pytest.raises(JobNotStarted) as caught:
+        with pytest.raises(JobNotStopped) as caught:
             await node.stop_job("a", timeout=0.05)
-        assert caught.value.state == "stopping"
+        assert (caught.value.key, caught.value.waited) == ("a", 0.05)
         with pytest.raises(JobExists):
             await node.dispatch("a")
         recorder.release("stop")

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from pulsewire import InvalidName, PayloadTooLarge
 from pulsewire.pool import JobState
-from pulsewire.pool.jobs import MAX_KEY, MOVES, check_key, check_payload, may_move
+from pulsewire.pool.jobs import (
+    DEFAULT_MAX_PAYLOAD,
+    MAX_KEY,
+    MOVES,
+    check_key,
+    check_payload,
+    may_move,
+)
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "internals" / "pool-protocol.md"
 STATES: list[JobState | None] = [*JobState, None]
@@ -85,6 +92,16 @@ def test_illegal_keys_are_refused(key: Any) -> None:
         check_key(key)
     assert caught.value.what == "job key"
     str(caught.value).encode()
+
+
+def test_long_key_is_shown_by_its_beginning() -> None:
+    with pytest.raises(InvalidName) as caught:
+        check_key("x" * (MAX_KEY + 1))
+    assert caught.value.name == "x" * 40 + "..."
+
+
+def test_limits_are_those_of_the_docs() -> None:
+    assert (MAX_KEY, DEFAULT_MAX_PAYLOAD) == (512, 2**20)
 
 
 @given(st.binary(max_size=40), st.integers(1, 40), st.sampled_from([bytes, bytearray, memoryview]))

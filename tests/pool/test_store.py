@@ -444,12 +444,6 @@ async def _(pool: Pool) -> Any:
     return lambda: pool.store.tick("t", 9.0, "R2", make=False, first=0.0, all_ticks=False)
 
 
-@case("tick", "wait", refused=True)
-async def _(pool: Pool) -> Any:
-    await pool.send("DEL", pool.keys.meta)
-    return lambda: pool.store.tick("t", 9.0, "R", make=False, first=0.0, all_ticks=False)
-
-
 @case("tick", "stopped")
 async def _(pool: Pool) -> Any:
     async def call() -> str:

@@ -140,13 +140,26 @@ async def test_stop_ends_a_ticker_on_every_node(
 
 @on_two_topologies
 async def test_ticker_that_was_lost_is_made_again(make_node: MakeNode, raw: Raw) -> None:
-    """By who waits for it: Pulse panics (P33)."""
+    """By who waits for it, also where there are no workers: Pulse panics (P33)."""
     async with make_node() as node:
         ticker = node.ticker("t", every=0.1)
         await take(ticker, 1)
-        tickers = node._store.keys.tickers
+        tickers, meta = node._store.keys.tickers, node._store.keys.meta
         await raw(tickers, "DEL", tickers)
+        await raw(meta, "DEL", meta)
         assert steps(await take(ticker, 3), 0.1) == [1, 1]
+        assert 0 < await raw(tickers, "PTTL", tickers) <= 86_400_000
+
+
+@on_one_server
+async def test_tickers_outlive_the_longest_wait_for_one(make_node: MakeNode, raw: Raw) -> None:
+    """They vanish by themselves, long after the last one who might ask."""
+    async with make_node() as node:
+        seldom = 10 * 86_400
+        await node.ticker("seldom", every=seldom)._take("request")
+        await take(node.ticker("often", every=0.05), 1)
+        tickers = node._store.keys.tickers
+        assert await raw(tickers, "PTTL", tickers) > 2 * seldom * 1000
 
 
 @on_one_server

@@ -57,6 +57,7 @@ _HINTS: tuple[tuple[type[errors.PulsewireError], str], ...] = (
     (errors.JobNotFound, "`pulsewire pool jobs POOL` shows which there are."),
     (errors.JobStartFailed, "The log of the worker's process has the traceback."),
     (errors.JobNotStarted, "See where it is: `pulsewire pool job POOL KEY`."),
+    (errors.JobNotStopped, "See where it is: `pulsewire pool job POOL KEY`."),
     (errors.NoWorkers, "`pulsewire pool workers POOL` shows who is there; start a node."),
     (errors.WorkerNotFound, "`pulsewire pool workers POOL` shows which there are."),
     (errors.PoolShutDown, "It can be used again once all its nodes have left."),

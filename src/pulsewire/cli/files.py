@@ -20,7 +20,7 @@ def read_text(file: Path) -> str:
     """Return the UTF-8 text of a file; of standard input for `-`.
 
     Raises:
-        typer.BadParameter: It cannot be read, or is no text.
+        typer.BadParameter: It cannot be read, or is not text.
     """
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()

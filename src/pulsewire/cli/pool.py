@@ -177,7 +177,7 @@ def watch(
     ] = False,
     every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.05)] = 1.0,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="End after so many lines.")
+        int | None, typer.Option("--limit", "-n", min=1, help="End after this many lines.")
     ] = None,
     as_json: AsJson = False,
     url: UrlOption = None,
@@ -227,7 +227,7 @@ def dispatch(
     no_wait: NoWait = False,
     timeout: Timeout = None,
     max_queued_jobs: Annotated[
-        int, typer.Option(min=1, help="Refuse if so many jobs wait for their start.")
+        int, typer.Option(min=1, help="Refuse if this many jobs wait for their start.")
     ] = _DEFAULT.max_queued_jobs,
     as_json: AsJson = False,
     url: UrlOption = None,

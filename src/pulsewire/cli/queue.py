@@ -67,7 +67,7 @@ def list_queues(
 async def _list_placements(hub: pulsewire.Hub, pattern: str, *, as_json: bool) -> int:
     if hub.server.topology != "cluster":
         render.fail(
-            f"{hub.url} is no cluster: all queues are on one server",
+            f"{hub.url} is not a cluster: all queues are on one server",
             "Name the nodes of a cluster: --url redis+cluster://host:port,host:port.",
         )
         return FAILED

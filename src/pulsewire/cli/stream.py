@@ -99,7 +99,7 @@ def tail(
         str | None, typer.Option(help="Only events whose topic this regex finds.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="End after so many.")
+        int | None, typer.Option("--limit", "-n", min=1, help="End after this many.")
     ] = None,
     plain: PlainStream = False,
     as_json: AsJson = False,
@@ -155,7 +155,7 @@ def add(
     ] = None,
     max_len: Annotated[
         int,
-        typer.Option(min=0, show_default="no limit", help="Trim the stream to about so many."),
+        typer.Option(min=0, show_default="no limit", help="Trim the stream to about this many."),
     ] = 0,
     plain: PlainStream = False,
     as_json: AsJson = False,

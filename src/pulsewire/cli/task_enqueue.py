@@ -67,7 +67,7 @@ def enqueue(
         float | None,
         typer.Option(
             parser=times.as_duration,
-            help="Refuse another one of this type and payload for so long, or until it is done.",
+            help="Refuse another one of this type and payload for this long, or until it is done.",
             metavar="DURATION",
         ),
     ] = None,
@@ -78,7 +78,7 @@ def enqueue(
     process_in: Annotated[
         float | None,
         typer.Option(
-            parser=times.as_duration, help="Run it after so long, such as 2h.", metavar="DURATION"
+            parser=times.as_duration, help="Run it after this long, such as 2h.", metavar="DURATION"
         ),
     ] = None,
     retention: Annotated[
@@ -86,7 +86,7 @@ def enqueue(
         typer.Option(
             parser=times.as_duration,
             show_default="not at all",
-            help="Keep it, with its result, for so long after it has succeeded.",
+            help="Keep it, with its result, for this long after it has succeeded.",
             metavar="DURATION",
         ),
     ] = _DEFAULT.retention,

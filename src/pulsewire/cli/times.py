@@ -25,7 +25,7 @@ def as_duration(text: str) -> float:
     """Return the seconds of `30`, `1.5h`, `1h30m` or `250ms`.
 
     Raises:
-        typer.BadParameter: It is no duration.
+        typer.BadParameter: It is not a duration.
     """
     try:
         seconds = float(text)
@@ -42,7 +42,7 @@ def as_moment(text: str) -> datetime:
     """Return the moment of `2026-01-02T03:04:05Z`, `2026-01-02 03:04+02:00`, or of Unix seconds.
 
     Raises:
-        typer.BadParameter: It is no moment, or does not say in which time zone.
+        typer.BadParameter: It is not a moment, or does not say in which time zone.
     """
     try:
         moment = datetime.fromtimestamp(float(text), UTC)
@@ -51,7 +51,7 @@ def as_moment(text: str) -> datetime:
             moment = datetime.fromisoformat(text)
         except ValueError:
             raise typer.BadParameter(
-                f"{text!r} is no point in time, such as 2026-01-02T03:04:05Z"
+                f"{text!r} is not a point in time, such as 2026-01-02T03:04:05Z"
             ) from None
     if moment.tzinfo is None:
         raise typer.BadParameter(
@@ -79,4 +79,6 @@ def ago(moment: datetime | None, now: float) -> str:
 
 
 def _not_a_duration(text: str) -> typer.BadParameter:
-    return typer.BadParameter(f"{text!r} is no duration: use seconds, or such as 1h30m, 45s, 250ms")
+    return typer.BadParameter(
+        f"{text!r} is not a duration: use seconds, or such as 1h30m, 45s, 250ms"
+    )

@@ -120,7 +120,7 @@ def worker(
             "-p",
             min=1,
             show_default="this one",
-            help="Run so many processes, and start those again that die.",
+            help="Run this many processes, and start those again that die.",
         ),
     ] = None,
     queue: Annotated[
@@ -165,7 +165,7 @@ def worker(
         typer.Option(
             parser=times.as_duration,
             show_default=f"{_BEYOND:g}s more than --shutdown-timeout",
-            help="With --processes: kill one that has not ended so long after it was told to.",
+            help="With --processes: kill one that has not ended this long after it was told to.",
             metavar="DURATION",
         ),
     ] = None,

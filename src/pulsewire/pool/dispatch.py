@@ -19,6 +19,7 @@ from pulsewire.errors import (
     JobExists,
     JobNotFound,
     JobNotStarted,
+    JobNotStopped,
     JobStartFailed,
     NoWorkers,
     PoolFull,
@@ -190,7 +191,7 @@ class Dispatcher:
             if job is None or job.state is not JobState.STOPPING:
                 return  # ended; or ended and dispatched anew
             if left <= 0:
-                raise JobNotStarted(self._crew.name, waiter.key, timeout, job.state.value)
+                raise JobNotStopped(self._crew.name, waiter.key, timeout)
 
     async def notify(self, key: str, payload: bytes, *, timeout: float) -> None:
         """See `Node.notify`."""

@@ -40,7 +40,7 @@ class Job:
         """Make sure that the job still belongs here, and note how far it has come.
 
         Raises:
-            JobLost: it has another owner, or was stopped: end what you do.
+            JobLost: it has another owner, or was stopped: stop working on it.
         """
         if not await self._report(progress):
             raise JobLost(self.key, self.token)
@@ -74,7 +74,7 @@ class Handling:
         """Look at a handler.
 
         Raises:
-            InvalidOption: it is none.
+            InvalidOption: it is neither a coroutine function nor an object with `start` and `stop`.
         """
         self.run: Run | None = None
         self.object: Any = None

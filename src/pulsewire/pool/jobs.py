@@ -42,7 +42,7 @@ def check_key(key: object) -> str:
     """`key` if a job may have it.
 
     Raises:
-        InvalidName: it is no text, empty or too long.
+        InvalidName: it is not text, is empty or too long.
     """
     if not isinstance(key, str):
         raise InvalidName("job key", key, f"a string is needed, not {type(key).__name__}")

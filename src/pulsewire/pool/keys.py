@@ -84,7 +84,7 @@ class PoolKeys:
         return self._key("owned", worker)
 
     def inbox(self, worker: str) -> str:
-        """STREAM: what a worker shall do. Goes with the worker."""
+        """STREAM: orders for one worker. Goes with the worker."""
         return self._key("inbox", worker)
 
     def replies(self, node: str) -> str:

@@ -17,6 +17,7 @@ import anyio
 from pulsewire._core.checks import check_at_least, check_name, check_seconds
 from pulsewire._core.ids import RequestIds
 from pulsewire._core.loops import PASSING, LoopContext, Stop, keep_doing
+from pulsewire._core.tasks import see_through
 from pulsewire._core.vitals import EndingSign
 from pulsewire._redis.link import Link
 from pulsewire.errors import (
@@ -46,7 +47,7 @@ from pulsewire.pool.wire import (
     decode_worker,
     encode_worker,
 )
-from pulsewire.pool.worker import Worker
+from pulsewire.pool.worker import LAST_WORDS, Worker
 from pulsewire.rmap.map import ReplicatedMap
 
 SHUTDOWN_MARGIN = 60.0
@@ -92,7 +93,7 @@ class Node:
         """Join the pool.
 
         Raises:
-            PoolMismatch: it is run by another protocol or routing.
+            PoolMismatch: it is run with another protocol or routing.
             PoolShutDown: it is shutting down.
             ServerUnavailable, PermissionDenied: it cannot be joined.
         """
@@ -131,9 +132,20 @@ class Node:
         """Leave the pool: this node's jobs go to the others. See `close`."""
         try:
             await self.close()
+        except BaseException:
+            await see_through(self._fence_all())
+            raise
         finally:
             await self._end(kind, error, trace)
         return False
+
+    async def _fence_all(self) -> None:
+        """Leaving was cut short: stop every job that is still here, since it goes to others when the lease lapses."""
+        limit = self.options.margin + LAST_WORDS
+        with anyio.move_on_after(limit, shield=True):
+            async with anyio.create_task_group() as fencing:
+                for worker in self.workers:
+                    fencing.start_soon(worker.fence)
 
     async def _end(
         self,
@@ -166,16 +178,19 @@ class Node:
     async def close(self) -> None:
         """Give this node's jobs to the others, and take its workers away. Done once; `async with` does it at its end.
 
-        It takes at most `worker_shutdown_ttl`; what has not ended by then others find out when the leases lapse. Who
-        calls it while another call is under way waits for that one.
+        It takes at most `worker_shutdown_ttl`; what has not ended by then others find out when the leases lapse. A
+        call made while another one is under way waits for that one. Cancelled, it goes on and raises at its end;
+        cancelled once more, it stops the jobs that are still here at once, and others have them when the leases lapse.
         """
         if self._is_closing:
-            with anyio.CancelScope(shield=True):
-                await self._has_left.wait()
+            await see_through(self._has_left.wait())
             return
         self._is_closing = True
         try:
-            await self._staff.leave()
+            await see_through(self._staff.leave())
+        except BaseException:
+            await see_through(self._fence_all())
+            raise
         finally:
             self._has_left.set()
 
@@ -225,8 +240,8 @@ class Node:
             weight: its share of the jobs relative to other workers; not with `routing="jump"`.
 
         Raises:
-            InvalidOption: the handler is none, or the node is client-only.
-            PoolShutDown, Closed: no workers are taken any more.
+            InvalidOption: `handler` is not a handler, the weight is impossible, or the node is client-only.
+            PoolShutDown, Closed: no more workers are taken.
         """
         self._check_open()
         if self.options.client_only:
@@ -295,8 +310,8 @@ class Node:
             JobExists: there is a job with that key.
             PoolFull: more than `max_queued_jobs` wait for their start. Nothing was written.
             JobStartFailed: the handler refused the job; it is not in the pool.
-            JobNotStarted: it is admitted and has not started in time; it stays, and will.
-            PoolShutDown: the pool takes no jobs any more.
+            JobNotStarted: it is admitted and has not started in time; it stays, and starts later.
+            PoolShutDown: the pool no longer takes jobs.
             InvalidName, PayloadTooLarge, TypeError: the call is wrong.
             ServerUnavailable: no server in time. As `ConnectionLost` with `was_sent`, the job may have been admitted.
         """
@@ -315,7 +330,7 @@ class Node:
 
         Raises:
             JobNotFound: there is no such job.
-            JobNotStarted: it has not ended in time; it is being stopped.
+            JobNotStopped: it has not ended in time; it is being stopped.
         """
         self._check_open()
         limit = self._limit(timeout, self.options.worker_shutdown_ttl)
@@ -334,7 +349,7 @@ class Node:
         await self._dispatcher.notify(check_key(key), data, timeout=limit)
 
     async def job(self, key: str, *, payload: bool = True) -> JobInfo | None:
-        """A job as Redis says now; None when there is none."""
+        """A job as Redis has it now; None if there is none."""
         return await self._store.job(check_key(key), payload=payload)
 
     async def jobs(self) -> tuple[JobInfo, ...]:
@@ -348,7 +363,7 @@ class Node:
     # --- ticks and schedules
 
     def ticker(self, name: str, every: float, *, missed: Missed = "latest") -> Ticker:
-        """Ticks that one node of all that ask gets each: `async for tick in node.ticker("clean-up", every=60.0)`.
+        """Ticks, each for one of the nodes that ask: `async for tick in node.ticker("clean-up", every=60.0)`.
 
         Args:
             name: the same on all nodes.
@@ -364,7 +379,7 @@ class Node:
         )
 
     def schedule(self, producer: Producer, every: float) -> None:
-        """Ask a producer every so often which jobs there shall be; on one node at a time, the first time at once.
+        """Ask a producer at intervals which jobs should exist: one node at a time does, the first time at once.
 
         Args:
             producer: has a `name`, the same on all nodes, and `async def plan() -> Plan`.

@@ -1,4 +1,4 @@
-"""What can be said about a node. Pure."""
+"""The options of a node. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class NodeOptions:
     Attributes:
         worker_ttl: how long a worker may be silent before its jobs are given to others.
         worker_shutdown_ttl: how long a handler's `stop`, and leaving the pool as a whole, may take.
-        ack_grace: half of the time that `dispatch` waits for the start of a job.
+        ack_grace: `dispatch` waits twice this long for the start of a job, `notify` this long for an owner (Pulse's
+            name).
         max_queued_jobs: jobs that may wait for their start, in the whole pool, before `dispatch` refuses more.
         client_only: dispatch and look, but run no jobs.
         routing: how keys find their worker; the same on every node of a pool. None is "rendezvous", and for a

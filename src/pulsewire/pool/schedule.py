@@ -1,4 +1,4 @@
-"""Schedules: a producer that says, every so often, which jobs there shall be. One node at a time asks it."""
+"""Schedules: a producer says at intervals which jobs should exist. One node at a time asks it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pulsewire.errors import (
     JobExists,
     JobNotFound,
     JobNotStarted,
+    JobNotStopped,
     JobStartFailed,
     NoWorkers,
     PoolFull,
@@ -45,7 +46,7 @@ class Plan:
 
 
 class Producer(Protocol):
-    """Says which jobs there shall be."""
+    """Says which jobs should exist."""
 
     @property
     def name(self) -> str:
@@ -141,7 +142,7 @@ class Schedule:
                 outcome.stopped.append(key)
             except JobNotFound:
                 pass
-            except (JobNotStarted, NoWorkers) as error:
+            except (JobNotStopped, NoWorkers) as error:
                 self._crew.note_failure(key, "", "schedule", error)
                 continue
             await store.forget_planned(name, key)

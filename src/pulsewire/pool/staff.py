@@ -325,7 +325,7 @@ class Staff:
         if (
             self.workers and not self._crew.is_shutting_down
         ):  # what the pool agreed on may have been lost
-            await self._store.join(self._crew.options.wanted_routing or "")
+            await self._store.join(self._crew.options.wanted_routing or "", again=True)
         for worker in list(self.workers.values()):
             going_on()
             if not worker.is_fenced:

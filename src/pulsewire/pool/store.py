@@ -98,13 +98,14 @@ class PoolStore:
 
     # --- nodes and workers
 
-    async def join(self, routing: str) -> tuple[str, str, str]:
+    async def join(self, routing: str, *, again: bool = False) -> tuple[str, str, str]:
         """Agree on the protocol: `joined`; `differs` with version and routing there; `shutdown` with who asked.
 
-        Without a routing: take that of the pool, if there is one.
+        Without a routing: take that of the pool, if there is one. Again: what was agreed on may have been lost.
         """
         keys = self.keys
-        reply = await self._run(JOIN, [keys.meta, keys.shutdown], VERSION, routing)
+        names = [keys.meta, keys.shutdown, keys.leases]
+        reply = await self._run(JOIN, names, VERSION, routing, "again" if again else "")
         outcome, first, second = map(text, reply)
         return outcome, first, second
 
@@ -293,7 +294,7 @@ class PoolStore:
         return decode_job(key, values[: len(JOB_FIELDS)], values[-1] if payload else None)
 
     async def jobs(self, keys: Sequence[str]) -> list[JobInfo]:
-        """Those of many jobs that exist."""
+        """The jobs with these keys; keys without a job are left out."""
         found = await asyncio.gather(*(self.job(key, payload=False) for key in keys))
         return [job for job in found if job is not None]
 
@@ -352,7 +353,7 @@ class PoolStore:
 
     async def _tick(self, name: str, every: float, *rest: Argument) -> Any:  # noqa: ANN401  # a reply
         keys = self.keys
-        names = [keys.tickers, keys.shutdown, keys.meta]
+        names = [keys.tickers, keys.shutdown]
         return await self._run(TICK, names, name, ms(every), *rest)
 
     async def note_planned(self, producer: str, key: str) -> None:

@@ -70,7 +70,7 @@ def decode_worker(worker: str, value: str) -> WorkerInfo:
     """The worker of an entry of the workers map.
 
     Raises:
-        DecodeError: it is no such entry.
+        DecodeError: it is not such an entry.
     """
     try:
         entry = _DECODER.decode(value)
@@ -104,7 +104,7 @@ def decode_order(entry: str, fields: Sequence[bytes]) -> Order:
     """An inbox entry.
 
     Raises:
-        DecodeError: it is none.
+        DecodeError: it cannot be read.
     """
     found = dict(zip(fields[::2], fields[1::2], strict=False))
     try:
@@ -134,7 +134,7 @@ def decode_reply(fields: Sequence[bytes]) -> Reply:
     """A reply.
 
     Raises:
-        DecodeError: it is none.
+        DecodeError: it cannot be read.
     """
     found = dict(zip(fields[::2], fields[1::2], strict=False))
     try:

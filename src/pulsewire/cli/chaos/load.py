@@ -17,6 +17,7 @@ from pulsewire.cli.chaos.role import COUNTER, KEPT, STREAM, TASK
 from pulsewire.errors import (
     JobNotFound,
     JobNotStarted,
+    JobNotStopped,
     NoWorkers,
     OutcomeUnknown,
     ServerFull,
@@ -126,6 +127,6 @@ class Load:
         self.promises.ending.add(key)
         try:
             await self._node.stop_job(key)
-        except (*_NOTHING_DONE, OutcomeUnknown, JobNotStarted, JobNotFound, NoWorkers):
+        except (*_NOTHING_DONE, OutcomeUnknown, JobNotStopped, JobNotFound, NoWorkers):
             return  # it may run on, and may not
         self.promises.ended.add(key)

@@ -1,10 +1,9 @@
 -- Take a tick of a ticker if it is due, so that one node gets it; make the ticker where there is none; or stop it.
 -- A ticker that was stopped stays as such for a while, so that a node can tell it from one that was lost: that is made
--- again, once the pool is there again.
+-- again. All of them vanish when nobody has asked for a tick for long.
 -- KEYS  1 tickers   HASH    ticker -> "<next tick, ms>|<interval, ms>|<last tick, ms>|<request that got it>", or
 --                           "stopped|<ms until which that is remembered>"
 --       2 shutdown  STRING  who has asked for the end of the pool
---       3 meta      HASH    what the pool has agreed on
 -- ARGV  1 ticker   2 interval ms   3 "all" to give every tick that was missed, "latest" for one in their place
 --       4 "make" to make it though it was stopped, "tick" to go on with it, "stop"
 --       5 ms until the first tick of a new one   6 request
@@ -12,6 +11,15 @@
 --          to "stop": {"stopped", 1 if there was one, 0}
 -- @include "clock"
 local now, every, mode = now_ms(), tonumber(ARGV[2]), ARGV[4]
+
+local function write(value, interval)
+  redis.call("HSET", KEYS[1], ARGV[1], value)
+  local lives, left = math.max(86400000, 3 * interval), redis.call("PTTL", KEYS[1])
+  if left < lives then
+    redis.call("PEXPIRE", KEYS[1], lives)
+  end
+end
+
 local there = redis.call("HGET", KEYS[1], ARGV[1])
 local next_tick, interval, last_tick, last_request
 if there then
@@ -28,7 +36,7 @@ if mode == "stop" then
   if next_tick or not there then
     local longest = math.max(every, tonumber(interval or 0))
     local until_when = now + math.max(86400000, 2 * longest)
-    redis.call("HSET", KEYS[1], ARGV[1], string.format("stopped|%.0f", until_when))
+    write(string.format("stopped|%.0f", until_when), longest)
   end
   return { "stopped", next_tick and 1 or 0, 0 }
 end
@@ -38,14 +46,11 @@ end
 if there and not next_tick and mode ~= "make" or redis.call("EXISTS", KEYS[2]) == 1 then
   return { "gone", 0, 0 }
 end
-if not there and mode == "tick" and redis.call("EXISTS", KEYS[3]) == 0 then
-  return { "wait", 0, math.min(every, 1000) }
-end
 if next_tick and tonumber(interval) ~= every and mode == "tick" then
   every = tonumber(interval) -- another node has given it another interval: follow it
 elseif not next_tick or tonumber(interval) ~= every then
   local first = tonumber(ARGV[5])
-  redis.call("HSET", KEYS[1], ARGV[1], string.format("%.0f|%.0f|0|", now + first, every))
+  write(string.format("%.0f|%.0f|0|", now + first, every), every)
   return { "wait", 0, first }
 end
 local due = tonumber(next_tick)
@@ -56,5 +61,5 @@ local following = due + every
 if ARGV[3] ~= "all" and following <= now then
   following = due + every * (math.floor((now - due) / every) + 1)
 end
-redis.call("HSET", KEYS[1], ARGV[1], string.format("%.0f|%.0f|%.0f|%s", following, every, due, ARGV[6]))
+write(string.format("%.0f|%.0f|%.0f|%s", following, every, due, ARGV[6]), every)
 return { "tick", due, math.max(following - now, 0) }

@@ -142,7 +142,7 @@ async def test_refusal_by_one_master_is_translated(cluster_group: ClusterGroup) 
     async with opened_link(cluster_group.url) as link:
         with pytest.raises(ServerError, match="NO-SUCH"):
             await link.call_at(link.masters()[0], "NO-SUCH-COMMAND")
-        with pytest.raises(ServerUnavailable, match="no master"):
+        with pytest.raises(ServerUnavailable, match="no longer a master"):
             await link.call_at("nowhere:1", "PING")
 
 

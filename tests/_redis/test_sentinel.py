@@ -184,7 +184,7 @@ async def test_wrong_service_name_is_said(sentinel_group: SentinelGroup) -> None
 
 
 async def test_server_that_is_no_sentinel_is_said_at_once(single_server: SingleServer) -> None:
-    with pytest.raises(InvalidTarget, match="no sentinel"):
+    with pytest.raises(InvalidTarget, match="not sentinels"):
         async with opened_link(url_of(single_server)):
             pass
 

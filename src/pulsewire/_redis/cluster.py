@@ -195,7 +195,7 @@ class ClusterLink(Link):
         except ReplyError as error:
             if "cluster support disabled" in error.text:
                 raise InvalidTarget(
-                    self.shown, f"{node} is no cluster node; use redis://{node}"
+                    self.shown, f"{node} is not a cluster node; use redis://{node}"
                 ) from error
             if verdict(error) is Verdict.RAISE and error.code != "ERR":
                 raise from_reply(error, "CLUSTER SLOTS", str(node)) from error
@@ -215,7 +215,7 @@ class ClusterLink(Link):
         self._slots = slots
         masters = set(slots.masters())
         for node in [node for node in self._lanes if node not in masters]:
-            self._lanes.pop(node).abandon("it is no master of this cluster any more")
+            self._lanes.pop(node).abandon("it is no longer a master of this cluster")
         for node in masters:
             self._lane_to(node)
 
@@ -245,7 +245,7 @@ class ClusterLink(Link):
         """Send a repeatable command to one master."""
         node = next((node for node in self._slots.masters() if str(node) == master), None)
         if node is None:
-            raise ServerUnavailable(master, 0.0, "it is no master of this cluster any more")
+            raise ServerUnavailable(master, 0.0, "it is no longer a master of this cluster")
         return await self._call_node(node, self.options.wait_for_server, *command)
 
     async def _call_node(self, node: NodeAddress, within: float, *command: Argument) -> Any:

@@ -262,7 +262,7 @@ class Lane:
             self.silent_since = SYSTEM_CLOCK.monotonic() - silence
 
     def _note_refusal(self, error: ServerUnavailable, began: float) -> None:
-        """An attempt to connect was in vain. A refusal is an answer; that time has run out is none."""
+        """An attempt to connect was in vain. A refusal is an answer; a timeout is not."""
         timed_out = isinstance(error.__cause__, (TimeoutError, redis.TimeoutError))
         if not timed_out and not error.reason.startswith(NO_REPLY):
             self.silent_since = None

@@ -172,9 +172,9 @@ def _split_hosts(
             parts = urlsplit(f"//{item}")
             port = parts.port
         except ValueError as error:
-            raise InvalidTarget(shown, f"{item!r} is no host:port ({error})") from None
+            raise InvalidTarget(shown, f"{item!r} is not host:port ({error})") from None
         if not parts.hostname and (item or "," in listed):
-            raise InvalidTarget(shown, f"{item!r} is no host:port")
+            raise InvalidTarget(shown, f"{item!r} is not host:port")
         hosts.append((parts.hostname or "localhost", default_port if port is None else port))
     return tuple(hosts), f"{listed.split(',')[0]}{tail}"
 
@@ -182,7 +182,7 @@ def _split_hosts(
 def _parse_options(scheme: str, single: str, shown: str) -> dict[str, Any]:
     path = single.partition("?")[0].partition("/")[2].strip("/")
     if path and not (path.isascii() and path.isdigit()):
-        raise InvalidTarget(shown, f"{path!r} is no database number")
+        raise InvalidTarget(shown, f"{path!r} is not a database number")
     options = _checked_parse(f"{scheme}://{single}", shown)
     for name in ("host", "port"):
         options.pop(name, None)

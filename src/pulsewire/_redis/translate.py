@@ -27,8 +27,8 @@ _IN_SCRIPT = re.compile(
 )
 
 
-_SENTINEL = re.compile(r"host=([^,()]+),port=(\d+)")
-"""Where redis-py has asked, in the client that it prints when no sentinel knows the master."""
+_SENTINEL = re.compile(r"[(,]host=([^,()]+),port=(\d+).*?>\)> - (?:\w+:)?(.+?)(?=, <redis|$)")
+"""Where redis-py has asked, and what came of it, in what it prints when no sentinel knows the master."""
 
 _REFUSED_IN_SCRIPT = ("ERR ACL failure in script", "ERR The user executing the script can't")
 """What Valkey, and Redis before it, say of a command in a script that the ACL forbids."""
@@ -55,7 +55,7 @@ class Verdict(enum.Enum):
 
     RAISE = "tell the caller"
     WAIT = "the server is not ready: ask the same one again, later"
-    MOVE_ON = "this server is no master any more: find the master and ask that one"
+    MOVE_ON = "this server is no longer a master: find the master and ask that one"
     REDIRECT = "another node of the cluster has it"
     LOAD_SCRIPT = "send the script's text"
 
@@ -111,7 +111,7 @@ def from_client(error: BaseException, address: str) -> PulsewireError:
         return PermissionDenied("the handshake", text)
     if "unknown command" in text and "SENTINEL" in text.upper():
         return InvalidTarget(
-            address, "the servers it names are no sentinels; use redis://host:port"
+            address, "the servers it names are not sentinels; use redis://host:port"
         )
     if text.startswith("DB index is out of range") or "Invalid Database" in text:
         return InvalidTarget(address, text)
@@ -123,7 +123,7 @@ def from_client(error: BaseException, address: str) -> PulsewireError:
 def _without_clients(text: str) -> str:
     """What redis-py says when it has found no master, with the addresses of sentinels and not all of their clients."""
     words, _, silent = text.partition(" : ")
-    names = [f"{host}:{port}" for host, port in _SENTINEL.findall(silent)]
+    names = [f"{host}:{port} ({why})" for host, port, why in _SENTINEL.findall(silent)]
     if names:
         return f"{words}: no answer from {', '.join(names)}"
     return f"{words}: the sentinels that answer do not know it"

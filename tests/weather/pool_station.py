@@ -325,7 +325,7 @@ class PoolStation:
         except (
             pulsewire.ServerUnavailable,
             pulsewire.OutcomeUnknown,
-            pulsewire.JobNotStarted,
+            pulsewire.JobNotStopped,
             pulsewire.NoWorkers,
             pulsewire.ServerFull,
         ):

@@ -27,6 +27,8 @@ WAKING = 1.0 * SHARING
 """Seconds after waking up within which a server ends what is another's by now: the promise."""
 EARLY = 0.05
 """Seconds by which two looks at two clocks may differ."""
+NOTED_WITHIN = 1.0
+"""Seconds by which a recovery may be noted later than what follows from it."""
 RESTARTED_WITHIN = 15.0
 """Seconds from the death of a server until 99 of 100 of its tasks run again, with the default lease: the promise."""
 
@@ -81,7 +83,8 @@ class Verdict:
         starved: duplicates that the machine is to blame for: the process says itself that it did not get to run.
         failed: runs whose handler raised.
         wakings: seconds from the end of a fault until a run that was another's by then had ended, each.
-        restarts: seconds from the death of a server until what it ran was run again, each.
+        restarts: seconds from the death of a server until what it ran was run again, each. Where another server died
+            that had the task meanwhile, and had not begun it, they count from when it could have taken it.
         latest: seconds from the acknowledgement until the first run, at most.
     """
 
@@ -329,11 +332,17 @@ class Ledger:
                             yield min(run.ended, now) - fault.end
 
     def _restarts(self) -> Iterable[float]:
-        for runs in self.runs.values():
+        recovered: dict[str, list[float]] = defaultdict(list)
+        for fact in self.other["recovered"]:
+            recovered[fact["id"]].append(fact["at"])
+        for task_id, runs in self.runs.items():
             ordered = _ordered(runs)
             for before, after in pairwise(ordered):
                 if not before.how and before.ended <= after.began:
-                    yield after.began - before.ended
+                    meanwhile = (before.ended, after.began + NOTED_WITHIN)
+                    times = sorted(at for at in recovered[task_id] if is_within(at, [meanwhile]))
+                    # what was recovered last led to this run; before that, others may have had it and died
+                    yield after.began - [before.ended, *times][max(len(times) - 1, 0)]
 
     def _waits(self) -> Iterable[float]:
         for task_id, at in self.acknowledged.items():

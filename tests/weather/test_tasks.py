@@ -180,6 +180,31 @@ def test_judge_sees_each_breach(
             verdict.assert_clean()
 
 
+@pytest.mark.parametrize(
+    ("recovered", "restart"),
+    [
+        pytest.param([], 26.0, id="by-whom-is-not-known"),
+        pytest.param([26.9], 26.0, id="once"),
+        pytest.param([27.1], 26.0, id="once-and-noted-late"),
+        pytest.param([13.0, 26.9], 14.0, id="by-another-that-died"),
+        pytest.param([13.0, 27.1, 40.0], 14.0, id="and-later-again"),
+    ],
+)
+def test_restarts_count_from_the_last_server_that_could_have_the_task(
+    tmp_path: Path, recovered: list[float], restart: float
+) -> None:
+    """Two servers that die one after the other with a task are two deaths."""
+    lines = [
+        {"at": at, "pid": pid, "what": "start", "id": "a", "run": 0, "server": server, "retried": 0}
+        for at, pid, server in ((0.0, 1, OLD), (27.0, 2, NEW))
+    ]
+    lines += [{"at": at, "pid": 3, "what": "recovered", "id": "a"} for at in recovered]
+    (tmp_path / "journal").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ledger = Ledger(tmp_path)
+    ledger.died(OLD, 1, 1.0)
+    assert ledger.judge().restarts == (restart,)
+
+
 async def test_look_sees_each_broken_relation(fresh_server: SingleServer, tmp_path: Path) -> None:
     """The other thing that they rest on."""
     async with task_station(fresh_server, tmp_path, seed=SEED) as station:

@@ -1217,7 +1217,7 @@ async def _(queue: Queue) -> Case:
         gather(queue, most=3),
         lambda window: Gathered("gathered", 3, window.seconds(120)),
         lambda window: apart(queue, window, members, {}),
-        again=Gathered("empty"),
+        again=lambda window: Gathered("gathered", 3, window.seconds(120)),
     )
 
 
@@ -1231,7 +1231,22 @@ async def _(queue: Queue) -> Case:
         gather(queue, most=2),
         lambda window: Gathered("gathered", 2, window.seconds(120)),
         lambda window: apart(queue, window, members, {"c": float(now)}),
-        again=Gathered("wait"),
+        again=lambda window: Gathered("gathered", 2, window.seconds(120)),
+    )
+
+
+@case("gather: so many that it would be time again")
+async def _(queue: Queue) -> Case:
+    """Sent again it does not gather others into the set, where those that it has gathered would be lost."""
+    now = await seconds_ago(queue, 0)
+    await group_of_three(queue, now - 400, now - 100)
+    return Case(
+        gather(queue, most=1),
+        lambda window: Gathered("gathered", 1, window.seconds(120)),
+        lambda window: apart(
+            queue, window, {"a": now - 400.0}, {"b": now - 250.0, "c": now - 100.0}
+        ),
+        again=lambda window: Gathered("gathered", 1, window.seconds(120)),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 import pulsewire
 from pulsewire import SkipRetry
 from pulsewire.tasks import NewTask, Task
-from pulsewire.tasks.store import BUNDLE
+from pulsewire.tasks.store import BUNDLE, GATHER
 from pulsewire.testing import FaultProxy, wait_until
 from tests.facts import PATIENCE, Facts, on_one_server
 from tests.tasks.content import Content
@@ -280,6 +280,7 @@ async def test_aggregation_whose_reply_is_lost_happens_once(
 ) -> None:
     """When Go's server dies between enqueuing and deleting, its members are aggregated twice (7.2)."""
     await queue.grouped("g", "a", "b")
+    await queue.send("SCRIPT", "LOAD", BUNDLE.text)  # else it is not carried out the first time
     fault = proxy.swallow_reply(calls(BUNDLE))
     async with make_server(of=weathered, aggregator=bundler, **QUICK):
         await fault.wait_hit()
@@ -288,6 +289,27 @@ async def test_aggregation_whose_reply_is_lost_happens_once(
     assert len(bundler.calls) == 1
     assert recorder.ids == ["bundle"]
     assert misplaced(await queue.content()) == []
+
+
+@on_one_server
+async def test_members_whose_gathering_was_not_heard_of_are_aggregated(
+    weathered: pulsewire.Hub,
+    make_server: MakeServer,
+    proxy: FaultProxy,
+    queue: Queue,
+    bundler: Bundler,
+) -> None:
+    """Those that wait behind them do not take their place in the set."""
+    bundler.makes = NewTask(type="bundle")
+    await queue.grouped("g", *"abcdefg")
+    await queue.send("SCRIPT", "LOAD", GATHER.text)  # else it is not carried out the first time
+    fault = proxy.swallow_reply(calls(GATHER))
+    async with make_server(of=weathered, aggregator=bundler, group_max_size=3, **QUICK):
+        await fault.wait_hit()
+        await bundler.wait_called(3)
+        await queue.wait_empty()
+    assert [ids for _, ids in bundler.calls] == [list("abc"), list("def"), ["g"]]
+    assert not [name for name in await queue.content() if name.startswith("t:")]
 
 
 @on_one_server

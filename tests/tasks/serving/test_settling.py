@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
 import pulsewire
-from pulsewire import HandlerNotFound, Retry, RevokeTask, SkipRetry
+from pulsewire import HandlerNotFound, OutcomeUnknown, Retry, RevokeTask, SkipRetry
+from pulsewire._redis.link import Link
+from pulsewire._redis.pipeline import JoinedConnection
 from pulsewire.tasks import NewTask, Task
-from pulsewire.tasks.store import Leaving
+from pulsewire.tasks.store import DONE, Leaving
 from pulsewire.testing import FaultProxy, SingleServer, wait_until
 from tests.facts import PATIENCE, Facts, on_one_server
 from tests.tasks.content import Between, Kept
 from tests.tasks.facts import MakeServer, Recorder
 from tests.tasks.golang import Go
 from tests.tasks.scenes import DAY, FAR_AHEAD, LONG_AGO, Queue, misplaced, packed
+from tests.tasks.serving.test_supply import calls
 
 TOPOLOGIES = ["standalone", "cluster"]
 BOOM = ValueError("boom")
@@ -437,6 +442,90 @@ async def _recover(queue: Queue, task_id: str) -> None:
         return bool(words == ["left"])  # "held": its server has just renewed the lease
 
     await wait_until(is_back, what="another server has put the task back")
+
+
+@on_one_server
+async def test_failure_whose_reply_is_lost_spares_the_next_attempt(
+    hub: pulsewire.Hub,
+    make_server: MakeServer,
+    recorder: Recorder,
+    queue: Queue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same server may have taken the task again before it writes the outcome a second time."""
+    recorder.fail(BOOM)
+    async with make_server(retry_delay=lambda *_: 0.0, error_handler=lambda *_: None) as server:
+        store = server._crew.places["default"].store
+        leave = store.leave
+
+        async def unheard(*arguments: Any) -> list[str]:
+            await leave(*arguments)
+            monkeypatch.undo()
+            recorder.succeed()
+            recorder.hold()
+            await recorder.wait_runs(2)
+            raise OutcomeUnknown("leave", "its reply was lost")
+
+        monkeypatch.setattr(store, "leave", unheard)
+        await hub.tasks.enqueue("t", task_id="a")
+        await recorder.wait_runs(2)
+        await server._settler.wait_idle()
+        assert await queue.state("a") == "active"
+        recorder.release()
+        await queue.wait_state("a", "")
+    content = await queue.content()
+    assert recorder.ended == {"a": ["raised", "returned"]}
+    assert (content["processed"], content["failed"]) == (b"2", b"1")
+
+
+class Behind:
+    """A link whose `connection_for` waits first."""
+
+    def __init__(self, link: Link, first: Callable[[], Awaitable[None]]) -> None:
+        self._link = link
+        self._first = first
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    async def connection_for(self, key: str) -> JoinedConnection:
+        """As the link's, later."""
+        await self._first()
+        return await self._link.connection_for(key)
+
+
+@on_one_server
+async def test_success_whose_reply_is_lost_spares_the_next_task_of_its_id(
+    hub: pulsewire.Hub,
+    weathered: pulsewire.Hub,
+    make_server: MakeServer,
+    proxy: FaultProxy,
+    recorder: Recorder,
+    queue: Queue,
+    facts: Facts,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may have been enqueued, and taken, before the outcome is written a second time."""
+    recorder.hold()
+    async with make_server(of=weathered) as server:
+        again = partial(recorder.wait_runs, 2)
+        monkeypatch.setattr(server._settler, "_link", Behind(server._crew.link, again))
+        await hub.tasks.enqueue("t", task_id="a")
+        await recorder.wait_runs(1)
+        await queue.send("SCRIPT", "LOAD", DONE.text)  # else it is not carried out the first time
+        fault = proxy.swallow_reply(calls(DONE))
+        recorder.release()
+        await fault.wait_hit()
+        recorder.hold()
+        await queue.wait_state("a", "")
+        await hub.tasks.enqueue("t", task_id="a")
+        await recorder.wait_runs(2)
+        await server._settler.wait_idle()
+        assert await queue.state("a") == "active"
+        recorder.release()
+        await queue.wait_state("a", "")
+    assert (await queue.content())["processed"] == b"2"
+    assert facts.of("task_lost") == []
 
 
 # --- many

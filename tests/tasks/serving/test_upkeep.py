@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import pulsewire
+from pulsewire import OutcomeUnknown, PulsewireError, ServerUnavailable
 from pulsewire._core.failovers import PATIENCE as FAILOVER_PATIENCE
 from pulsewire._core.failovers import Vigil
 from pulsewire.tasks import NewTask
@@ -392,6 +393,43 @@ async def test_second_suspect_waits_for_its_turn(
         recorder.release(task="a")
         await queue.wait_empty()
     assert recorder.ids == ["a", "b"]
+
+
+@pytest.mark.parametrize("trouble", [ServerUnavailable, OutcomeUnknown])
+@on_one_server
+async def test_suspect_that_could_not_be_put_off_is_put_off_later(
+    watched: pulsewire.Hub,
+    make_server: MakeServer,
+    recorder: Recorder,
+    queue: Queue,
+    facts: Facts,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: type[PulsewireError],
+) -> None:
+    """Whether that was carried out or not; it is not kept by a server that does not run it."""
+    recorder.hold(task="a")
+    async with make_server(of=watched, concurrency=10) as server:
+        place = server._crew.places["default"]
+        leave = place.store.leave
+
+        async def failing(*arguments: Any) -> list[str]:
+            monkeypatch.undo()
+            if trouble is OutcomeUnknown:
+                await leave(*arguments)
+                raise OutcomeUnknown("leave", "its reply was lost")
+            raise ServerUnavailable("redis", 30.0, "an outage")
+
+        monkeypatch.setattr(place.store, "leave", failing)
+        await queue.pending("a", "b", lost=2)
+        await recorder.wait_runs(1, "a")
+        await wait_until(lambda: "b" not in place.held, what="b is put off")
+        assert await queue.state("b") == "retry"
+        assert (await queue.content())["t:b"]["pulsewire:lost"] == b"2"
+        await queue.send("ZADD", queue.keys.retry, LONG_AGO, "b")
+        recorder.release(task="a")
+        await queue.wait_empty()
+    assert recorder.ids == ["a", "b"]
+    assert [fact[0] for fact in facts.of("loop_troubled")] == ["putting tasks off"]
 
 
 # --- forgetting

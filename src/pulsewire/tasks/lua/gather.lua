@@ -5,6 +5,10 @@
 local group, set, sets, groups = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local name, most, delay, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 -- @include "clock"
+local gathered = redis.call("ZCARD", set)
+if gathered > 0 then -- sent again: the set is this request's alone, and was made the first time
+  return { "gathered", gathered, tonumber(redis.call("ZSCORE", sets, set) or 0) }
+end
 local size = redis.call("ZCARD", group)
 if size == 0 then
   redis.call("SREM", groups, name)

@@ -1,4 +1,4 @@
-"""What can be said about a server of task queues. Pure."""
+"""The options of a server of task queues. Pure."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ class ServerOptions:
         is_failure: whether an error counts as a failed attempt.
         error_handler: told of every attempt that does not succeed.
         base_context: makes the context that a handler runs in.
-        health_check: told every `health_check_interval` whether the server answers (None), or why not.
+        health_check: called every `health_check_interval`: with None if the server answers, else with the error.
         aggregator: makes one task of the members of a group. Without one, groups are left to other servers.
-        group_grace: a group is aggregated when so long no member was added.
-        group_max_delay: a group is aggregated when its oldest member has waited so long; None for no limit.
-        group_max_size: a group is aggregated when it has so many members; None for no limit.
+        group_grace: seconds without a new member after which a group is aggregated.
+        group_max_delay: seconds after which a group is aggregated whatever comes, counted from its oldest member; None
+            for no limit.
+        group_max_size: number of members at which a group is aggregated; None for no limit.
         forward_interval: how often scheduled tasks are looked at, at least.
         janitor_interval, janitor_batch: how often, and how many at a time, tasks are forgotten whose retention is over.
-        max_lost: a task whose server died, or was cut off, so many times while running it is archived.
+        max_lost: a task is archived when this many servers have died, or were cut off, while running it.
     """
 
     queues: Mapping[str, int] = field(default_factory=lambda: {DEFAULT_QUEUE: 1})
@@ -88,7 +89,7 @@ class ServerOptions:
 
     @property
     def suspicious(self) -> int:
-        """A task whose server died so many times may be the reason, and is run alone."""
+        """A task whose server has died this many times may be the reason, and is run alone."""
         return max(min(SUSPICIOUS, self.max_lost - 1), 1)
 
     @property
@@ -100,7 +101,7 @@ class ServerOptions:
     def fence_after(self) -> float:
         """Seconds without a renewal after which handlers are cancelled: as in Go, or the lease if that is longer.
 
-        Redis may be away for so long without harm. Whoever takes a task over before that finds out by its mark in
+        Redis may be away for that long without harm. Whoever takes a task over before that finds out by its mark in
         Redis who may write, and the other one is told as soon as it can renew again.
         """
         return max(self.lease, GO_LEASE)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pulsewire._core.backoff import Backoff
 from pulsewire._core.loops import PASSING
-from pulsewire._redis.pipeline import JoinedConnection
+from pulsewire._redis.pipeline import Argument, JoinedConnection
 from pulsewire._redis.scripts import text
 from pulsewire._redis.translate import ReplyError
 from pulsewire.errors import ConnectionLost, OutcomeUnknown, TaskLeaseLost
@@ -137,10 +137,12 @@ class Settler:
         if connection is None:
             self._tasks.start_soon(self._done_again, place, attempts, None, None)
             return
-        ids = [attempt.task_id for attempt in attempts]
-        command = place.store.done_command(self._owner, ids, self._clock.day())
-        reply = connection.submit(command)
+        reply = connection.submit(self._done_command(place, attempts))
         reply.add_done_callback(partial(self._answered, place, attempts, connection))
+
+    def _done_command(self, place: QueuePlace, attempts: list[Attempt]) -> tuple[Argument, ...]:
+        ids = [attempt.task_id for attempt in attempts]
+        return place.store.done_command(self._owner, ids, self._clock.day())
 
     def _answered(
         self,
@@ -166,8 +168,7 @@ class Settler:
         connection: JoinedConnection | None,
     ) -> None:
         """Repeat until it is known: what is gone by then was done the first time."""
-        ids = [attempt.task_id for attempt in attempts]
-        command = place.store.done_command(self._owner, ids, self._clock.day())
+        command = self._done_command(place, attempts)
         key = place.keys.pending
         backoff = Backoff(base=0.05, cap=2.0)
         may_be_done = False
@@ -177,6 +178,13 @@ class Settler:
                 try:
                     if trouble is None or connection is None:
                         connection = await self._link.connection_for(key)
+                        if may_be_done:  # what is held here anew was done the first time
+                            attempts = [
+                                one for one in attempts if place.held.get(one.task_id) is one
+                            ]
+                            if not attempts:
+                                return
+                            command = self._done_command(place, attempts)
                         reply = await connection.submit(command)
                     else:
                         reply = await self._link.resume(
@@ -210,11 +218,15 @@ class Settler:
                 self._lost(place, text(task_id))
 
     async def _leave(self, place: QueuePlace, ends: list[tuple[Attempt, Leaving]]) -> None:
-        leaving = [end for _, end in ends]
         backoff = Backoff(base=0.05, cap=2.0)
         is_first = True
         try:
             while True:
+                if not is_first:  # what is held here anew has left the first time
+                    ends = [one for one in ends if place.held.get(one[0].task_id) is one[0]]
+                    if not ends:
+                        return
+                leaving = [end for _, end in ends]
                 try:
                     words = await place.store.leave(self._owner, leaving, self._clock.day())
                 except PASSING as error:

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 
+from pulsewire._core.backoff import Backoff
 from pulsewire._core.loops import PASSING
 from pulsewire._core.vitals import going_on, resting
 from pulsewire._redis.blocking import LONGEST_BLOCK
@@ -160,9 +161,21 @@ class Supply:
             Leaving(attempt.task_id, "defer", number=random.uniform(*DEFERRED_FOR))
             for attempt in attempts
         ]
-        await place.store.leave(self._owner, later, self._clock.day())
-        for attempt in attempts:
-            place.let_go(attempt)
+        backoff = Backoff(base=0.05, cap=2.0)
+        try:
+            while True:  # nothing is taken meanwhile, so that what has left cannot be here anew
+                try:
+                    await place.store.leave(self._owner, later, self._clock.day())
+                except PASSING as error:
+                    if self._stop.is_set:
+                        raise
+                    self._hooks.loop_troubled("putting tasks off", error, backoff.attempts + 1)
+                    await self._stop.sleep(backoff.next_pause())
+                else:
+                    return
+        finally:  # what is held is renewed, and nobody would ever run it
+            for attempt in attempts:
+                place.let_go(attempt)
 
     async def _find_taken(self) -> None:
         """Find tasks that were taken by a request whose reply was lost."""

@@ -1,6 +1,6 @@
 """The embedded server, for tools: is it running, stop it, hold on to it.
 
-Programs need nothing of this: `pulsewire.connect()` without a target starts it and shares it.
+Programs need none of this: `pulsewire.connect()` without a target starts it and shares it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Health over HTTP: `/livez` and `/readyz` for those who start processes and send them work.
+"""Health over HTTP: `/livez` and `/readyz` for whatever starts processes and sends them work.
 
 `Hub.health` says how a process is; this is the small endpoint in front of it, for Kubernetes and its like. It listens
 on the event loop that does the work: while that is blocked nobody answers, which says the same as an answer would. It
@@ -38,7 +38,7 @@ __all__ = [
 MOST_HEADER = 8192
 """Bytes that a request may have."""
 READ_WITHIN = 5.0
-"""Seconds that a client has to say what it wants."""
+"""Seconds that a client has to send its request."""
 WRITE_WITHIN = 5.0
 """Seconds that it has to take the answer."""
 MOST_CLIENTS = 64
@@ -79,16 +79,16 @@ async def serve_health(
     access control: bind it where only probes come.
 
     Args:
-        hub: whose health.
+        hub: whose health it shows.
         host: the address to listen at; "0.0.0.0" for probes that come from outside of the container.
         port: 0 has the system choose one.
-        limits: from when on something is a problem.
+        limits: beyond which something is a problem.
 
     Yields:
         Where it listens.
 
     Raises:
-        InvalidOption: the port is none, in use, or of an address that is not one of this machine's.
+        InvalidOption: the port is out of range or in use, or `host` is not an address of this machine.
     """
     if check_count("port", port, 0) > 65535:
         raise InvalidOption("port", port, "must be at most 65535")
@@ -97,7 +97,7 @@ async def serve_health(
     try:
         server = await asyncio.start_server(answering.answer, host, port, limit=MOST_HEADER)
     except OSError as error:
-        raise InvalidOption("port", port, f"cannot be listened at on {host}: {error}") from error
+        raise InvalidOption("port", port, f"cannot listen on it at {host}: {error}") from error
     try:
         bound = server.sockets[0].getsockname()
         yield HealthEndpoint(bound[0], bound[1])
@@ -155,7 +155,7 @@ class _Answering:
             return _response(HTTPStatus.BAD_REQUEST, {"error": "the request has no end"})
         words = head.split(b"\r\n", 1)[0].split(b" ")
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-            return _response(HTTPStatus.BAD_REQUEST, {"error": "this is no HTTP/1 request"})
+            return _response(HTTPStatus.BAD_REQUEST, {"error": "this is not an HTTP/1 request"})
         method, target = words[0], words[1].split(b"?", 1)[0].decode("latin-1")
         has_body = method != b"HEAD"
         if target not in PATHS:

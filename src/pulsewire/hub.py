@@ -80,7 +80,7 @@ DEFAULT_WAIT = 30.0
 
 
 class Hub:
-    """What `connect` yields. Use it within its `async with`, from one event loop."""
+    """The object that `connect()` yields. Use it inside its `async with` block, from one event loop only."""
 
     def __init__(self, link: Link, space: Namespace, hooks: Hooks, logger: logging.Logger) -> None:
         self._link = link
@@ -114,7 +114,7 @@ class Hub:
 
     @property
     def tasks(self) -> TaskClient:
-        """What enqueues tasks, and looks at queues."""
+        """The client that enqueues tasks and looks at queues."""
         if self._tasks is None:
             self._tasks = TaskClient(self._link, TaskKeys(self._space), self._hooks)
         return self._tasks
@@ -129,16 +129,16 @@ class Hub:
                 await self._tasks.enqueuer.sign_off()
 
     def health(self, limits: HealthLimits = DEFAULT_LIMITS) -> Health:
-        """How this process is as a user of Redis, as far as it knows. Nothing is asked over the network.
+        """How well this process does as a user of Redis, as far as it knows. Nothing is asked over the network.
 
         Judged by progress: of every background duty of what was taken from this hub, of the renewal of leases, of the
-        maps' replicas, of the event loop, and of the ways to the servers. What it means stands in docs/health.md.
+        maps' replicas, of the event loop, and of the ways to the servers. docs/health.md says what it means.
 
         From the first call on the lag of the event loop is measured, and connections that were lost are opened again
         although nobody needs them, so that the end of an outage is noticed. Call it from the hub's event loop.
 
         Args:
-            limits: from when on something is a problem.
+            limits: beyond which something is a problem.
         """
         vitals = self._link.options.vitals
         if self._end_measuring is None and not self._is_closed:
@@ -427,7 +427,7 @@ class Hub:
         max_lost: int = 3,
         logger: logging.Logger | None = None,
     ) -> TaskServer:
-        """What runs the tasks of some queues in this process. Nothing is sent until it is entered with `async with`.
+        """A server of some queues' tasks in this process. Nothing is sent until it is entered with `async with`.
 
         Args:
             handler: a `Mux`, or one function of a task for all of them: a coroutine function, or a plain one, which is
@@ -437,20 +437,20 @@ class Hub:
             concurrency: handlers that run at a time.
             lease: seconds without a renewal after which its tasks are run elsewhere; at least 1.
             shutdown_timeout: seconds that running handlers have at the end, before their tasks go back.
-            retry_delay: seconds until the next try, of how often the task had failed, the error and the task.
+            retry_delay: gives the seconds until the next try, from the number of failures, the error and the task.
             is_failure: whether an error counts as a failed attempt.
             error_handler: told of every attempt that does not succeed.
             base_context: makes the context that a handler runs in.
-            health_check: told regularly whether the server answers (None), or why not.
+            health_check: called regularly: with None if the server answers, else with the error.
             health_check_interval: seconds between two checks.
             aggregator: makes one task of the members of a group.
             group_grace: seconds without a new member after which a group is aggregated; at least 1.
             group_max_delay: seconds that the oldest member of a group waits at most.
-            group_max_size: members that a group has at most.
+            group_max_size: number of members at which a group is aggregated.
             forward_interval: seconds between two looks at scheduled tasks, at most.
             janitor_interval: seconds between two looks for tasks whose retention is over.
             janitor_batch: how many of them one script deletes.
-            max_lost: how often the server of a task may die while running it, before the task is archived.
+            max_lost: a task is archived when this many servers have died while running it.
             logger: default `pulsewire.tasks`.
 
         Raises:
@@ -498,21 +498,21 @@ class Hub:
         post_enqueue: PostEnqueue | None = None,
         logger: logging.Logger | None = None,
     ) -> Scheduler:
-        """What enqueues periodic tasks. Nothing is sent until it is entered with `async with`.
+        """A scheduler, which enqueues periodic tasks. Nothing is sent until it is entered with `async with`.
 
         Run as many with equal entries as you like, in one program or several: each tick is enqueued once. Ticks that
         were due while no scheduler ran are not made up for.
 
         Args:
-            location: the zone whose local time is meant by specs that name none.
-            heartbeat_interval: seconds between two times that inspectors are shown the entries, and the server's clock
-                is asked for.
-            misfire_grace: seconds by which a tick may be enqueued too late, since the server could not be reached; at
+            location: the time zone of specs that name none.
+            heartbeat_interval: seconds between two times that inspectors are shown the entries, and the server is asked
+                for the time.
+            misfire_grace: seconds by which a tick may be enqueued too late because the server could not be reached; at
                 most 12 hours. Later ones are dropped. (One that was under way when the connection broke may come later,
                 within `wait_for_server`.)
             pre_enqueue: called with the task before each try, also if another scheduler turns out to have been quicker.
-            post_enqueue: called with the task as it was enqueued and None; or with None and the error if it was not.
-                Not called if another scheduler has enqueued it.
+            post_enqueue: called as `post_enqueue(info, None)` after an enqueue, as `post_enqueue(None, error)` after a
+                failed one. Not called if another scheduler has enqueued it.
             logger: default `pulsewire.tasks`.
 
         Raises:
@@ -545,16 +545,16 @@ class Hub:
         """A scheduler whose entries come from elsewhere. Nothing is sent until it is entered with `async with`.
 
         Args:
-            provider: gives an iterable of `PeriodicTask`, all that there shall be: a coroutine function, or a plain
-                one, which is called in a thread. An error when it is asked first comes out of `async with`; later ones
-                are logged, and the entries stay as they are.
-            sync_interval: seconds until it is asked again, give or take a fifth.
-            location: as `scheduler` has it, and so are the following ones.
-            heartbeat_interval: see there.
-            misfire_grace: see there.
-            pre_enqueue: see there.
-            post_enqueue: see there.
-            logger: see there.
+            provider: returns every `PeriodicTask` that should exist: a coroutine function, or a plain one, which is
+                called in a thread. An error of its first call comes out of `async with`; later ones are logged, and the
+                entries stay as they are.
+            sync_interval: seconds between two calls, +-20%.
+            location: see `scheduler`.
+            heartbeat_interval: see `scheduler`.
+            misfire_grace: see `scheduler`.
+            pre_enqueue: see `scheduler`.
+            post_enqueue: see `scheduler`.
+            logger: see `scheduler`.
 
         Raises:
             InvalidOption: something is impossible.

@@ -163,7 +163,7 @@ class ModelMap:
             value = None
         if isinstance(value, (list, dict)):
             if isinstance(value, dict) or not all(isinstance(item, str) for item in value):
-                raise ValueConflict(self.name, key, operation, "it is no array of strings")
+                raise ValueConflict(self.name, key, operation, "it is not an array of strings")
             return value
         return [part for part in stored.split(",") if part]
 

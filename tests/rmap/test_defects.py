@@ -565,6 +565,47 @@ async def test_r8_writes_under_connections_that_are_killed_happen_once_each(
 
 
 @on_one_server
+async def test_r8_write_that_is_under_way_while_the_map_is_left_happens_once(
+    make_map: MakeMap, proxy: FaultProxy, weathered: pulsewire.Hub
+) -> None:
+    """The record of what was done stays as long as the write may have to be sent again."""
+    async with make_map(of=weathered) as m:
+        await m.inc("n")
+        await m.append_values("l", "x")
+        fault = proxy.swallow_reply("EVALSHA", then="stall")
+        counted = asyncio.create_task(m.inc("n"))
+        await fault.wait_hit()
+        appended = asyncio.create_task(m.append_values("l", "y"))
+        await asyncio.sleep(0)
+    proxy.cut()
+    assert await counted == 2
+    assert await appended == ["x", "y"]
+    assert await m.fetch("n") == "2"
+
+
+@on_one_server
+async def test_r8_write_that_begins_while_the_map_signs_off_happens_once(
+    make_map: MakeMap, proxy: FaultProxy, weathered: pulsewire.Hub
+) -> None:
+    """Both have waited for a connection, and the write was the first to get it."""
+    m = make_map(of=weathered)
+    await m.append_values("l", "x")
+    proxy.cut()
+    store = m._store
+    await wait_until(lambda: store.link.connection_now(store.content) is None, what="it is lost")
+    fault = proxy.swallow_reply("EVALSHA", then="stall")
+    appended = asyncio.create_task(m.append_values("l", "y"))
+    signed_off = asyncio.create_task(store.sign_off())
+    await fault.wait_hit()
+    await signed_off
+    barrier = asyncio.create_task(m.set("barrier", "x"))
+    await wait_until(lambda: make_map().fetch("barrier"), what="all was carried out")
+    proxy.cut()
+    assert await appended == ["x", "y"]
+    await barrier
+
+
+@on_one_server
 async def test_r8_write_whose_outcome_cannot_be_found_out_says_so(
     make_map: MakeMap, proxy: FaultProxy, namespace: str
 ) -> None:

@@ -54,4 +54,4 @@ def test_stale_after_leaves_room_for_the_probes(seconds: Any) -> None:
 
 
 def test_least_stale_after_is_accepted() -> None:
-    assert MapOptions(stale_after=LEAST_STALE_AFTER).stale_after == LEAST_STALE_AFTER
+    assert MapOptions(stale_after=LEAST_STALE_AFTER).stale_after == LEAST_STALE_AFTER == 1.5

@@ -213,6 +213,16 @@ async def test_watcher_wakes_when_something_changes(anyio_backend: object) -> No
         assert await waiting == Change("set", "a", None, "1", 1)
 
 
+def test_changes_say_how_many_of_them_wait() -> None:
+    changes: Changes[str] = Changes(Pending())
+    assert repr(changes) == "<Changes 0 waiting>"
+    for key in ("a", "b", "a"):
+        changes.put(put(key, "1", 1))
+    assert repr(changes) == "<Changes 2 waiting>", "those of one key are joined"
+    changes.end()
+    assert repr(changes) == "<Changes 2 waiting, ended>"
+
+
 async def test_what_waits_is_still_seen_after_the_end(anyio_backend: object) -> None:
     changes: Changes[str] = Changes(Pending())
     changes.put(put("a", "1", 1))

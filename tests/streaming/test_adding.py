@@ -12,6 +12,7 @@ from pulsewire import InvalidName, InvalidOption, NewEvent, PayloadTooLarge, Str
 from pulsewire.streaming.positions import order_of
 from pulsewire.testing import wait_until
 from tests.streaming.facts import (
+    PATIENCE,
     MakeStream,
     Raw,
     is_untouched,
@@ -409,3 +410,31 @@ async def test_large_payloads_are_no_trouble(stream: Stream[bytes]) -> None:
     payload = bytes(range(256)) * 4096 * 2
     await stream.add_many([("big", payload)] * 3)
     assert [event.payload == payload for event in await stream.range()] == [True] * 3
+
+
+async def test_stream_that_fills_up_is_told_before_it_is_full(
+    make_stream: MakeStream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and again when it has been emptied in between: an abandoned sink must not come as a surprise."""
+    said = "the stream is filling up: a sink does not keep up, or nobody uses it any more"
+    stream = make_stream(max_len=10, hard_limit=100)
+    async with stream.sink("abandoned", start="oldest") as sink:
+        for _ in range(2):
+            for _ in range(95):
+                await stream.add("e", b"")
+            assert caplog.messages.count(said) == 1
+            record = next(record for record in caplog.records if record.message == said)
+            assert 80 <= record.__dict__["length"] < 100
+            assert record.__dict__["hard_limit"] == 100
+            taken = 0
+            while taken < 95:
+                events = await sink.read(timeout=PATIENCE)
+                await sink.ack(*events)
+                taken += len(events)
+            await stream.trim(10)
+            caplog.clear()
+            for _ in range(5):
+                await stream.add("e", b"")
+                (event,) = await sink.read(timeout=PATIENCE)
+                await event.ack()
+            assert said not in caplog.messages

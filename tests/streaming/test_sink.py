@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import pulsewire
 from pulsewire import Closed, Event, InvalidName, InvalidOption, ServerError, Sink, Stream
 from pulsewire.streaming import sweeper as sweeper_module
-from pulsewire.testing import SingleServer, wait_until
+from pulsewire.testing import FaultProxy, SingleServer, wait_until
 from tests.streaming.facts import (
     PATIENCE,
     Facts,
@@ -575,6 +576,50 @@ async def test_cancelled_sink_signs_off_too(stream: Stream[bytes], pending: Pend
     assert scope.cancelled_caught
     (group,) = (await stream.info()).groups
     assert group.consumers == () or group.pending
+    async with stream.sink("s", ack_grace=GRACE) as successor:
+        assert sorted(await take_and_ack(successor, 5), key=int) == numbers(5, 5)
+
+
+@on_one_server
+@pytest.mark.parametrize("how", ["timeout", "task", "twice"])
+async def test_cancellation_while_a_sink_is_left_harms_nothing(
+    proxy: FaultProxy, namespace: str, stream: Stream[bytes], how: str
+) -> None:
+    """That of asyncio itself, which no shield of anyio keeps off: the sink signs off, unless it comes twice."""
+    limits: list[asyncio.Timeout] = []
+    sinks: list[Sink[bytes]] = []
+    others = asyncio.all_tasks()
+
+    async def live() -> None:
+        async with pulsewire.connect(proxy.url, namespace=namespace) as hub:
+            async with asyncio.timeout(None) as limit:
+                limits.append(limit)
+                async with hub.stream(stream.name).sink("s", start="oldest") as sink:
+                    await take_and_ack(sink, 5)
+                    sinks.append(sink)
+                    proxy.stall("to_client")
+
+    def is_leaving() -> bool:
+        return bool(sinks) and sinks[0]._open_intake().context.stop.is_set
+
+    await add_numbered(stream, 10)
+    task = asyncio.create_task(live())
+    await wait_until(is_leaving, what="the sink is being left")
+    if how == "timeout":
+        limits[0].reschedule(asyncio.get_running_loop().time())
+    else:
+        task.cancel()
+    await let_pass()
+    if how == "twice":
+        task.cancel()
+        await wait_until(lambda: sinks[0]._intake is None, what="the sink was left at once")
+    proxy.resume()
+    with pytest.raises(TimeoutError if how == "timeout" else asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == others
+    (group,) = (await stream.info()).groups
+    if how != "twice":
+        assert group.consumers == ()
     async with stream.sink("s", ack_grace=GRACE) as successor:
         assert sorted(await take_and_ack(successor, 5), key=int) == numbers(5, 5)
 

@@ -164,8 +164,9 @@ def test_topic_and_headers_are_text(topic: Any, headers: Any) -> None:
 
 
 def test_header_without_a_key_is_refused() -> None:
-    with pytest.raises(InvalidName):
+    with pytest.raises(InvalidName) as caught:
         pulse.fields("e", b"", None, {"": "v"})
+    assert caught.value.what == "header"
 
 
 def test_payload_of_another_type_is_refused() -> None:
@@ -473,6 +474,12 @@ def test_fields_that_are_written_are_read(payload: dict[str, str | bytes]) -> No
 def test_every_entry_is_plain_fields(raw: list[bytes]) -> None:
     FIELDS.parts(raw)
     FIELDS.topic(raw)
+
+
+def test_format_of_plain_fields_says_which_are_special() -> None:
+    assert repr(Fields()) == "Fields()"
+    assert repr(Fields(name="n", topic="t")) == "Fields(name='n', topic='t')"
+    assert repr(Fields(topic="t")) == "Fields(topic='t')"
 
 
 # --- events

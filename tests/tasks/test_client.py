@@ -484,6 +484,35 @@ async def test_task_whose_reply_is_lost_is_enqueued_once(
 
 
 @on_one_server
+async def test_task_that_is_under_way_while_its_queue_is_removed_is_enqueued_once(
+    weathered: pulsewire.Hub, proxy: FaultProxy, queue: Queue, raw: Raw, queues_key: str
+) -> None:
+    """Its record stays as long as it may have to be sent again: it would find itself in the way."""
+    enqueuer = weathered.tasks.enqueuer
+    await weathered.tasks.enqueue("t", task_id="first")
+    proxy.stall("to_client")
+    coming = asyncio.create_task(weathered.tasks.enqueue("t", task_id="a"))
+
+    async def is_done() -> bool:
+        return (await queue.content())["pending"] == ["a", "first"]
+
+    await wait_until(is_done, what="it was carried out")
+    enqueuer.forget("default")
+    await raw(queues_key, "SREM", queues_key, "default")
+    later = asyncio.create_task(weathered.tasks.enqueue("t", task_id="later"))
+
+    async def is_registered() -> bool:  # behind what `forget` has sent
+        return bool(await raw(queues_key, "SISMEMBER", queues_key, "default"))
+
+    await wait_until(is_registered, what="all was carried out")
+    proxy.cut()
+    proxy.resume()
+    assert (await coming).state is TaskState.PENDING
+    await later
+    assert (await queue.content())["pending"] == ["later", "a", "first"]
+
+
+@on_one_server
 async def test_forgotten_script_is_sent_again(hub: pulsewire.Hub, raw: Raw, queue: Queue) -> None:
     await hub.tasks.enqueue("t", task_id="a")
     await raw("", "SCRIPT", "FLUSH")

@@ -79,6 +79,10 @@ def test_durations_of_the_specification(duration: int, text: str) -> None:
         ("1\u03bcs", 1_000),
         ("0.3333333333333333333h", 1_200_000_000_000),
         ("0.100000000000000000000h", 360_000_000_000),
+        # Go stops counting digits where its number is full: with all of them it would be 1 ns more or less
+        ("0.73973630998611103590h", 2_663_050_715_950),
+        ("0.2284589952619444262542436h", 822_452_382_942),
+        ("0.673592220166666623151m", 40_415_533_210),
         ("9223372036854775807ns", MAX),
         ("-9223372036854775808ns", -MAX - 1),
         ("000000000000000000000000001s", 10**9),
@@ -274,7 +278,7 @@ def test_dates_with_an_offset_are_read(zone: str) -> None:
     ],
 )
 def test_what_is_no_such_date_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no date"):
+    with pytest.raises(ValueError, match="is not a date"):
         parse_unix_date(text)
 
 

@@ -17,7 +17,7 @@ def check_name(what: str, name: object) -> str:
     """`name` if Go and Python programs may both use it.
 
     Raises:
-        InvalidName: it is no string, empty, too long, or has a character that is special to Redis.
+        InvalidName: it is not a string, is empty or too long, or has a character that is special to Redis.
     """
     if not isinstance(name, str):
         raise InvalidName(what, name, f"a string is needed, not {type(name).__name__}")

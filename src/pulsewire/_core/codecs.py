@@ -142,12 +142,12 @@ def check_codec(codec: C) -> C:
     """Return `codec` if it is one.
 
     Raises:
-        InvalidOption: it is none.
+        InvalidOption: it is not a codec.
     """
     if isinstance(codec, type):
         raise InvalidOption("codec", codec, f"is a type: use typed({codec.__name__})")
     if not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
-        reason = "is no codec: use BYTES, TEXT, JSON, typed(Model), or an object with `encode` and `decode`"
+        reason = "is not a codec: use BYTES, TEXT, JSON, typed(Model), or an object with `encode` and `decode`"
         raise InvalidOption("codec", codec, reason)
     return codec
 

@@ -18,15 +18,15 @@ from pulsewire._core.vitals import AgeSign, EndingSign, LoopSign, PlacesSign, Si
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthLimits:
-    """From when on something is a problem. Checks itself. All are seconds.
+    """Limits beyond which something is a problem. Checks itself. All are seconds.
 
     Attributes:
-        loop_lag: a timer of the event loop that comes so late makes the process dead.
-        silence: a server that answers nothing for so long, not even with a refusal, makes the process dead: it cannot
+        loop_lag: a timer of the event loop that comes this late makes the process dead.
+        silence: a server that answers nothing for this long, not even with a refusal, makes the process dead: it cannot
             know whether the server, the net or its own side of it is the reason.
-        failing: a background duty that has failed in every try for so long makes the process unready.
-        slow: a server that takes so long for one answer is slow, which is a problem and no more. What the event loop
-            itself was late does not count.
+        failing: a background duty that has failed in every try for this long makes the process unready.
+        slow: a server that takes this long for one answer is slow, which is a problem and no more. The lag of the event
+            loop itself does not count.
     """
 
     loop_lag: float = 5.0

@@ -1,6 +1,6 @@
 """Reading through a map: what is not in it is loaded once, however many ask, and stored for everyone.
 
-Who asks gets the value as soon as it is loaded. Storing goes on behind, so that a server that is away makes a cache
+Callers get the value as soon as it is loaded. Storing goes on behind, so that a server that is away makes a cache
 slower and not useless: the loaded value serves this process until storing has succeeded or failed.
 """
 

@@ -68,7 +68,7 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
     """A map that every process reads from its own memory. Get one from `Hub.map`, and join it with `async with`.
 
     Reads never touch the network; what they show is at most `stale_for` seconds behind the server. Each write is one
-    atomic step on the server and returns what the server says. It reaches the own replica as it reaches all others: a
+    atomic step on the server and returns what the server says. It reaches this replica as it reaches all others: a
     moment later (`set_and_wait` waits for that). Writing needs no joining.
 
     Values may be shared between readers: treat them as constants.
@@ -121,7 +121,8 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
             ServerUnavailable, PermissionDenied, ServerError: the map cannot be read.
         """
         if self._is_joined:
-            raise Closed(f"map {self.name!r} (it was joined before; get a new one from the hub)")
+            reason = "was joined before (get a new one from the hub): this one"
+            raise Closed(f"map {self.name!r} {reason}")
         self._replica.content = {}
         self._is_joined = True
         await self._tasks.enter()
@@ -271,7 +272,7 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
 
         Raises:
             ReplicaBehind: not in time.
-            NotJoined, Closed: nobody follows the map.
+            NotJoined, Closed: the map is not followed here.
         """
         self._check_followed()
         await self._follower.wait_for(revision, timeout)
@@ -296,7 +297,7 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
     # --- writing, through the server
 
     async def set(self, key: str, value: T) -> T | None:
-        """Store a value; the one before, None where there was none.
+        """Store a value. Returns the one before, None if there was none.
 
         Raises:
             InvalidName, PayloadTooLarge, TypeError: the call is wrong; nothing was written.
@@ -308,7 +309,7 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
     async def set_and_wait(
         self, key: str, value: T, *, timeout: float = DEFAULT_SYNC_TIMEOUT
     ) -> T | None:
-        """Store a value, and wait until this replica has it. The value before.
+        """Store a value, and wait until this replica has it. Returns the one before.
 
         Raises:
             ReplicaBehind: it was written, and did not arrive here in time.
@@ -351,7 +352,7 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
         """Add to a whole number and return it; an absent key counts as 0.
 
         Raises:
-            ValueConflict: the value is no whole number, or the sum has more than 64 bits; nothing was written.
+            ValueConflict: the value is not a whole number, or the sum has more than 64 bits; nothing was written.
         """
         if not isinstance(by, int) or isinstance(by, bool) or not -_INT64 <= by < _INT64:
             raise InvalidOption("by", by, "a whole number of 64 bits is needed")
@@ -365,7 +366,7 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
         """Append to the list that a key holds, and return it. Without items: the list as it is.
 
         Raises:
-            ValueConflict: the value is JSON, but no array of strings; nothing was written.
+            ValueConflict: the value is JSON, but not an array of strings; nothing was written.
             PayloadTooLarge: the list would be larger than `max_value`; nothing was written.
         """
         return await self._append(key, items, only_new=False)
@@ -382,14 +383,14 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
         """Remove every occurrence of these items from a list. A list that becomes empty goes with its key.
 
         Raises:
-            ValueConflict: the value is JSON, but no array of strings; nothing was written.
+            ValueConflict: the value is JSON, but not an array of strings; nothing was written.
         """
         written = await self._write(self._store.remove, check_key(key), _encode_items(items))
         self._check_list(written, key, "remove_values")
         return Removed(_listed(written), written.revision > 0)
 
     async def delete(self, key: str) -> T | None:
-        """Remove a key; the value it had, None where it was absent."""
+        """Remove a key. Returns the value it had, None if it was absent."""
         return self._old(await self._write(self._store.delete, check_key(key)))
 
     async def test_and_delete(self, key: str, test: T) -> TestAndDelete[T]:
@@ -441,19 +442,19 @@ class ReplicatedMap(Mapping[str, T], Generic[T]):
             raise DecodeError("value", str(error)) from error
 
     async def info(self) -> MapInfo:
-        """What the server says of the map."""
+        """What the server says about the map."""
         return await self._store.info()
 
     # --- for caches
 
     async def get_or_load(self, key: str, load: Callable[[], Awaitable[T]]) -> T:
-        """The value of a key; where it is absent, what `load` returns, stored for everyone.
+        """The value of a key; if it is absent, what `load` returns, stored for everyone.
 
         `load` runs once in this process, however many ask meanwhile. Storing goes on in the background: when it fails,
         the value is returned nevertheless, and the failure is logged and told to the hooks.
 
         Raises:
-            Whatever `load` raises: to all who asked.
+            Whatever `load` raises; everyone who waits for it gets it.
             DecodeError: there is a value, and the codec cannot decode it.
             InvalidName, PayloadTooLarge, TypeError: it cannot be stored under that key, or not at all.
         """

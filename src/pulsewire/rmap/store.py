@@ -289,12 +289,17 @@ class MapStore:
         return template % tuple(parts)
 
     async def sign_off(self) -> None:
-        """Have the server forget this writer, unless a copy of a write may still be on its way."""
-        is_collecting = any(turn.is_open for turn in self._turns.values())
-        if self._requests.was_used and not self._requests.has_doubtful and not is_collecting:
+        """Have the server forget this writer, unless a write is under way, or a copy of one may still be on its way."""
+        if self._is_forgettable():
             connection = await self.link.connection_for(self.content)
-            connection.submit_unheard(("UNLINK", self._writer))
-            self._begin()
+            if self._is_forgettable():  # still, for somebody may have begun a write meanwhile
+                connection.submit_unheard(("UNLINK", self._writer))
+                self._begin()
+
+    def _is_forgettable(self) -> bool:
+        """Whether this writer has a record that nobody needs any more."""
+        requests = self._requests
+        return requests.was_used and not requests.has_open and not requests.has_doubtful
 
     # --- looking
 

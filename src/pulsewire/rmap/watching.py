@@ -78,6 +78,9 @@ class Changes(Generic[T]):
         self._waiter: asyncio.Future[None] | None = None
         self._is_ended = False
 
+    def __repr__(self) -> str:
+        return f"<Changes {len(self._pending)} waiting{', ended' if self._is_ended else ''}>"
+
     def put(self, change: _Raw[T]) -> None:
         """Something has changed."""
         self._pending.add(change)

@@ -31,7 +31,7 @@ def check_key(key: object) -> str:
     """`key` if an entry may have it (1.5).
 
     Raises:
-        InvalidName: it is no text, empty, or has a `=`.
+        InvalidName: it is not text, is empty, or has a `=`.
     """
     if not isinstance(key, str):
         raise InvalidName("map key", key, f"a string is needed, not {type(key).__name__}")
@@ -107,7 +107,7 @@ def _string(body: bytes, at: int) -> tuple[bytes, int]:
 
 def _revision(text: bytes) -> int:
     if not text.isdigit() or len(text) > _MOST_DIGITS or (revision := int(text)) >= _MAX_REVISION:
-        raise DecodeError("notice", f"{text[:30]!r} is no revision")
+        raise DecodeError("notice", f"{text[:30]!r} is not a revision")
     return revision
 
 

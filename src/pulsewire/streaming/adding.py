@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 MANY_PER_WRITE = 500
 MAX_IDEMPOTENCY_KEY = 512
+FILLING = 0.8
+"""Of the hard limit, from where on it is said that a stream is filling up."""
 
 
 class Adder(Generic[T]):
@@ -47,6 +49,7 @@ class Adder(Generic[T]):
         self._format = source.entry_format
         self._options = options
         self._rules = options.rules()
+        self._is_filling = False
         self._requests = requests
         trim = ("MAXLEN", "~", options.max_len) if options.trims_plainly and options.max_len else ()
         self._head: tuple[Argument, ...] = ("XADD", source.store.main, *trim, "*")
@@ -211,10 +214,23 @@ class Adder(Generic[T]):
             raise StreamFull(self._source.name, added.length, limit, added.held_by)
         if added.outcome == "missing":
             return None
+        self._watch_length(added.length)
         if added.outcome == "added":  # a repeated one has made no room
             self._credit.renew(added.length)
             self._last_id = added.event_id.encode()
         return added.event_id
+
+    def _watch_length(self, length: int) -> None:
+        """Say so, once, before a stream is full: then `add` raises."""
+        limit = self._rules.hard_limit
+        if not limit or length < FILLING * limit:
+            self._is_filling = False
+        elif not self._is_filling:
+            self._is_filling = True
+            self._source.logger.warning(
+                "the stream is filling up: a sink does not keep up, or nobody uses it any more",
+                extra={"stream": self._source.name, "length": length, "hard_limit": limit},
+            )
 
     # --- lost replies
 

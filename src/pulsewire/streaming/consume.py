@@ -1,4 +1,4 @@
-"""Running a handler over a sink's events: so many at a time, each key in order if wished.
+"""Running a handler over a sink's events: `concurrency` at a time, each key in order if asked to.
 
 A handler that returns acknowledges its event; one that raises leaves it to be delivered again; neither ends the sink.
 Acks are not waited for, so that a slow server does not idle the handlers (they are bounded, see `acks.py`).

@@ -18,7 +18,7 @@ def topic_filter(topic: str | None, pattern: str | re.Pattern[str] | None) -> Fi
         pattern: a regular expression that is found anywhere in the topic.
 
     Raises:
-        InvalidOption: both are given, or the pattern is no regular expression.
+        InvalidOption: both are given, or the pattern is not a regular expression.
     """
     if topic is not None and pattern is not None:
         raise InvalidOption(
@@ -34,9 +34,9 @@ def topic_filter(topic: str | None, pattern: str | re.Pattern[str] | None) -> Fi
         compiled = re.compile(pattern)
     except (re.error, TypeError) as error:
         raise InvalidOption(
-            "topic_pattern", pattern, f"is no regular expression: {error}"
+            "topic_pattern", pattern, f"is not a regular expression: {error}"
         ) from None
     if not isinstance(compiled.pattern, str):
-        raise InvalidOption("topic_pattern", pattern, "is no regular expression of text")
+        raise InvalidOption("topic_pattern", pattern, "is not a regular expression of text")
     search = compiled.search
     return lambda found: search(found) is not None

@@ -41,8 +41,8 @@ class ReaderStatistics:
     Attributes:
         delivered: events handed out, or waiting to be.
         filtered: events that it does not want.
-        malformed: entries that are no events.
-        missed: events that were removed from the stream before it came to them.
+        malformed: entries that are not events.
+        missed: events that were removed from the stream before the reader came to them.
         buffered: events that wait to be taken.
         cursors: by stream, the id up to which it has read.
     """
@@ -190,7 +190,7 @@ class Reader(Generic[T]):
             await self._arrange()
 
     async def remove_stream(self, stream: Stream[T]) -> None:
-        """Read a stream no more. Events of it that are buffered still come."""
+        """Stop reading a stream. Events of it that are buffered still come."""
         if self._cursors.pop(stream.source.store.main, None) is not None:
             await self._arrange()
 

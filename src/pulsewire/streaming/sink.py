@@ -23,6 +23,7 @@ from typing_extensions import TypeVar
 
 from pulsewire._core.checks import check_count, check_name, check_seconds
 from pulsewire._core.ids import new_ulid
+from pulsewire._core.tasks import see_through
 from pulsewire._redis.blocking import LONGEST_BLOCK, BlockingConnection
 from pulsewire.errors import Closed, ConfigurationError, InvalidOption, PulsewireError, ServerError
 from pulsewire.streaming.consume import ConsumeOptions, Consumption, Handler
@@ -49,7 +50,7 @@ OWN_PENDING_BATCH = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkOptions(IntakeOptions):
-    """Options of a sink. Checks itself; the meaning of each is told at `Stream.sink`."""
+    """Options of a sink. Checks itself; see `Stream.sink` for their meaning."""
 
     name: str
     no_ack: bool = False
@@ -165,8 +166,21 @@ class Sink(Generic[T]):
         trace: TracebackType | None,
     ) -> bool | None:
         intake = self._open_intake()
-        with anyio.move_on_after(CLOSING_PATIENCE, shield=True):
-            await self._leave(intake)
+        try:
+            await see_through(self._leave(intake))
+        except BaseException as cut:
+            await self._end(intake, type(cut), cut, cut.__traceback__)
+            raise
+        return await self._end(intake, kind, error, trace)
+
+    async def _end(
+        self,
+        intake: Intake[T],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """End all tasks, whatever has become of leaving."""
         for share in self._all_shares():
             share.acks.close()
         try:
@@ -177,17 +191,21 @@ class Sink(Generic[T]):
 
     async def _leave(self, intake: Intake[T]) -> None:
         """Stop reading, let the acks out, and give back what was not begun."""
-        intake.inbox.close()
-        await intake.stop()
-        for share in self._all_shares():
-            try:
-                await share.acks.finish()
-                await share.leave()
-            except PulsewireError as trouble:
-                share.source.logger.warning(
-                    "a consumer could not sign off; others take over after ack_grace",
-                    extra={"stream": share.source.name, "sink": self.name, "why": str(trouble)},
-                )
+        with anyio.move_on_after(CLOSING_PATIENCE, shield=True):
+            intake.inbox.close()
+            await intake.stop()
+            for share in self._all_shares():
+                await self._sign_off(share)
+
+    async def _sign_off(self, share: Share[T]) -> None:
+        try:
+            await share.acks.finish()
+            await share.leave()
+        except PulsewireError as trouble:
+            share.source.logger.warning(
+                "a consumer could not sign off; others take over after ack_grace",
+                extra={"stream": share.source.name, "sink": self.name, "why": str(trouble)},
+            )
 
     def _open_intake(self) -> Intake[T]:
         if self._intake is None:
@@ -223,7 +241,7 @@ class Sink(Generic[T]):
         """Acknowledge events, in one command per stream.
 
         Raises:
-            ServerUnavailable: it could not be said in time; they may be delivered again.
+            ServerUnavailable: the server could not be told in time; they may be delivered again.
         """
         if self._options.no_ack:
             return
@@ -258,7 +276,7 @@ class Sink(Generic[T]):
         ordered_by: Callable[[Event[T]], Hashable] | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Call `handler` for each event until `stop`; then those that run finish.
+        """Call `handler` for each event until `stop`; handlers that run then finish.
 
         An event is acknowledged when its handler returns. When it raises, the event is delivered again after
         `ack_grace`, to any sink of this name, and after `max_deliveries` moved to the dead letters.
@@ -289,7 +307,7 @@ class Sink(Generic[T]):
         await self._arrange()
 
     async def remove_stream(self, stream: Stream[T]) -> None:
-        """Share a stream no more. The group and what is pending in it stay for the others."""
+        """Stop sharing a stream. The group and what is pending in it stay for the others."""
         share = self._shares.pop(stream.source.store.main, None)
         if share is not None:
             share.is_leaving = True

@@ -131,7 +131,9 @@ class Stream(Generic[T]):
         )
 
     async def add_many(self, events: Iterable[NewEvent[T] | tuple[str, T]]) -> list[str]:
-        """Append events in this order, in few writes. Not atomic: on an error, those before it are in the stream.
+        """Append events in this order, in few writes. Not atomic.
+
+        On an error, those before it are in the stream, and some after it may be.
 
         Returns:
             Their ids.
@@ -168,7 +170,10 @@ class Stream(Generic[T]):
         return await self.store.info()
 
     async def destroy(self) -> bool:
-        """Delete the stream, its sinks and their bookkeeping. Returns whether there was one."""
+        """Delete the stream, its sinks and their bookkeeping. Returns whether there was one.
+
+        A sink that is open anywhere makes it anew, empty, at its next read.
+        """
         self._adder.forget()
         return await self.store.destroy()
 
@@ -252,8 +257,9 @@ class Stream(Generic[T]):
             topic: only events of exactly this topic; others are acknowledged and passed over.
             topic_pattern: only events in whose topic this regular expression is found.
             no_ack: events count as done when they are delivered; a crash loses them.
-            ack_grace: seconds after which an event that nobody works on is delivered again. The same in all processes.
-            max_deliveries: after so many an event goes to the dead-letter stream.
+            ack_grace: seconds after which an event that nobody works on is delivered again. Use the same everywhere.
+            max_deliveries: an event that was delivered this often without an ack goes to the dead-letter stream instead
+                of being delivered again.
             dead_letter: that stream, or its name; default `<stream>.dead`. Malformed entries go there, too, if given.
             block: seconds one wait on the server lasts at most.
             max_polled: events fetched at once at most.

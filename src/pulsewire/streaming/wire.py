@@ -48,7 +48,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True, eq=False):
         name: what happened, such as `user.created`.
         topic: for filters; empty when none was given.
         payload: decoded by the stream's codec.
-        headers: text by text.
+        headers: text by name.
         deliveries: how often it was handed to a consumer of this sink, this time included; 1 for a reader.
     """
 
@@ -71,7 +71,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True, eq=False):
         """Tell the sink that this event is done, so that nobody gets it again. Does nothing for a reader's event.
 
         Raises:
-            ServerUnavailable: it could not be said in time; the event may be delivered again.
+            ServerUnavailable: the server could not be told in time; the event may be delivered again.
         """
         if self._origin is not None:
             await self._origin.ack_id(self.id)
@@ -164,7 +164,7 @@ class PulseFormat(Generic[T]):
     def _check_name(self, name: str) -> bytes:
         """The name with its field, packed, if it is one."""
         if not isinstance(name, str) or not name:
-            raise InvalidName("event", name, "a string is needed that is not empty")
+            raise InvalidName("event", name, "it must be a string that is not empty")
         packed = bulk("n", _text("event name", name))
         if len(self._packed_names) < KNOWN_NAMES:
             self._packed_names[name] = packed
@@ -239,6 +239,11 @@ class Fields:
         self._name = name
         self._topic = topic
 
+    def __repr__(self) -> str:
+        options = {"name": self._name, "topic": self._topic}
+        said = [f"{option}={field!r}" for option, field in options.items() if field is not None]
+        return f"Fields({', '.join(said)})"
+
     def fields(
         self,
         name: str,
@@ -280,7 +285,7 @@ class Fields:
 
     def _check_field(self, key: object, value: object) -> None:
         if not isinstance(key, str) or not key:
-            raise InvalidName("field", key, "a string is needed that is not empty")
+            raise InvalidName("field", key, "it must be a string that is not empty")
         if isinstance(value, bool) or not isinstance(value, (str, bytes, int, float)):
             kind = type(value).__name__
             raise TypeError(f"field {key!r} is {kind}; text, bytes and numbers can be written")

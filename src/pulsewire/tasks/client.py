@@ -62,7 +62,7 @@ class TaskClient:
 
     @property
     def inspector(self) -> Inspector:
-        """What looks at queues, tasks, servers and schedulers, and intervenes."""
+        """The inspector, which looks at queues, tasks, servers and schedulers, and intervenes."""
         if self._inspector is None:
             self._inspector = Inspector(
                 self.link, self.keys, max_payload=self.max_payload, on_removed=self.enqueuer.forget
@@ -70,7 +70,7 @@ class TaskClient:
         return self._inspector
 
     def semaphore(self, scope: str, places: int) -> Semaphore:
-        """A limit of how many tasks run at a time, over all servers, Go's among them.
+        """A limit on how many tasks run at a time, over all servers, Go's among them.
 
         Raises:
             InvalidName, InvalidOption: the scope or the number is impossible.
@@ -106,7 +106,7 @@ class TaskClient:
             deadline: no attempt goes on beyond it: an aware datetime, or Unix seconds.
             unique: seconds for which no equal task can be enqueued until this one is over; at least 1.
             process_at: run it then: an aware datetime, or Unix seconds.
-            process_in: run it after so many seconds.
+            process_in: run it after this many seconds.
             retention: seconds for which it is kept after it has succeeded.
             group: hand it to the aggregator together with others of this group.
             headers: text for middleware and tracing.
@@ -115,7 +115,7 @@ class TaskClient:
             InvalidName, InvalidOption, PayloadTooLarge: it cannot be enqueued; nothing was written.
             TaskIdConflict, DuplicateTask: it is there already; nothing was written.
             ServerFull, ServerUnavailable, PermissionDenied: not now; nothing was written.
-            OutcomeUnknown: no server could be asked any more what had become of it.
+            OutcomeUnknown: no server was left to ask what had become of it.
         """
         said = NewTask(
             type=task.type if isinstance(task, NewTask) else task,
@@ -143,7 +143,7 @@ class TaskClient:
         return self.outcome(task, message, order, placed)
 
     async def enqueue_many(self, tasks: Iterable[NewTask]) -> list[TaskInfo | PulsewireError]:
-        """Enqueue many tasks, in order within each queue. One that is refused keeps no other back.
+        """Enqueue many tasks, in order within each queue. One that is refused does not hold back the others.
 
         Returns:
             What became of each, in order: its `TaskInfo`, or the error that `enqueue` would have raised.
@@ -253,7 +253,7 @@ class TaskClient:
 
 def _check_id(task_id: object) -> None:
     if not isinstance(task_id, str) or not task_id.strip():
-        raise InvalidName("task id", task_id, "it is blank, or no string")
+        raise InvalidName("task id", task_id, "it is blank, or not a string")
     check_text("task id", task_id)
 
 

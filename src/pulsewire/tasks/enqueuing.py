@@ -241,7 +241,9 @@ class _Queue:
 
     def sign_off(self) -> asyncio.Future[Any] | None:
         connection = self._link.connection_now(self._slot)
-        if connection is None or not self._requests.was_used or self._requests.has_doubtful:
+        requests = self._requests
+        is_needed = requests.has_open or requests.has_doubtful  # by a batch that may be sent again
+        if connection is None or not requests.was_used or is_needed:
             return None
         forgotten = connection.submit(("UNLINK", self._record))
         forgotten.add_done_callback(take_note)

@@ -56,7 +56,7 @@ class Mux:
         """Have a handler for a pattern; with `exact`, for the type that equals it alone.
 
         Raises:
-            InvalidOption: the pattern is blank or has a handler, or the handler is none.
+            InvalidOption: the pattern is blank or taken, or `handler` cannot be called.
         """
         if not isinstance(pattern, str) or not pattern.strip():
             raise InvalidOption("pattern", pattern, "it is blank")
@@ -76,7 +76,7 @@ class Mux:
         return middleware
 
     def find(self, task_type: str) -> tuple[AsyncHandler, str]:
-        """The handler for a type, with all middleware around it, and its pattern; "" where there is none.
+        """The handler for a type, with all middleware around it, and its pattern; "" if there is none.
 
         The handler of no pattern raises `HandlerNotFound`.
         """

@@ -65,7 +65,7 @@ def format_duration(duration: int) -> str:
         ValueError: it does not fit into 64 bits.
     """
     if not -LONGEST - 1 <= duration <= LONGEST:
-        raise ValueError(f"{duration} ns are no Go duration: it has 64 bits")
+        raise ValueError(f"{duration} ns are not a Go duration: it has 64 bits")
     sign, left = "-" if duration < 0 else "", abs(duration)
     if left < SECOND:
         unit = "ns" if left < 1_000 else "\u00b5s" if left < 1_000_000 else "ms"
@@ -89,13 +89,13 @@ def parse_duration(text: str) -> int:
     """The nanoseconds that Go's `time.ParseDuration` reads: `90s`, `1h30m`, `-1.5h`, `0`.
 
     Raises:
-        ValueError: it is no duration; the message says what is wrong with it.
+        ValueError: it is not a duration; the message says what is wrong with it.
     """
     sign, unsigned = (-1 if text[:1] == "-" else 1), re.sub(r"^[-+]", "", text)
     if unsigned == "0":
         return 0
     if not unsigned:
-        raise ValueError(f"{text!r} is no duration: write it as 90s, 5m or 1h30m")
+        raise ValueError(f"{text!r} is not a duration: write it as 90s, 5m or 1h30m")
     # The pattern matches any text piece by piece, and once more, empty, at its end.
     parts = [part for part in _PART.finditer(unsigned) if part[0]]
     total = sum(_part_of_duration(part, text) for part in parts)
@@ -107,13 +107,13 @@ def parse_duration(text: str) -> int:
 def _part_of_duration(part: re.Match[str], text: str) -> int:
     whole, fraction = part["whole"].lstrip("0"), part["fraction"]
     if not part["whole"] and not fraction:
-        raise ValueError(f"{text!r} is no duration: write it as 90s, 5m or 1h30m")
+        raise ValueError(f"{text!r} is not a duration: write it as 90s, 5m or 1h30m")
     if not part["unit"]:
-        raise ValueError(f"{text!r} is no duration: a unit is missing, such as s, m or h")
+        raise ValueError(f"{text!r} is not a duration: a unit is missing, such as s, m or h")
     unit = _UNITS.get(part["unit"])
     if unit is None:
         raise ValueError(
-            f"{text!r} is no duration: the units are ns, us, ms, s, m and h, not {part['unit']!r}"
+            f"{text!r} is not a duration: the units are ns, us, ms, s, m and h, not {part['unit']!r}"
         )
     if len(whole) > 19:  # the digits of 2**63; `int` refuses thousands of them in other words
         return 2**64
@@ -151,7 +151,7 @@ _UNIT = re.compile(
 
 
 def quote(text: str) -> str:
-    r"""A string as Go's `%q` prints it: `"a\tb"`. Bytes that are no UTF-8 are expected as Python escapes them.
+    r"""A string as Go's `%q` prints it: `"a\tb"`. Bytes that are not UTF-8 are expected as Python escapes them.
 
     Which characters of the latest Unicode are printed as they are depends on the version of Python, and of Go.
     """
@@ -174,10 +174,10 @@ def _quoted(character: str) -> str:
 
 
 def unquote(literal: str) -> str:
-    r"""What a string or character literal of Go says. Bytes that are no UTF-8 (`"\xff"`) come as Python escapes them.
+    r"""What a string or character literal of Go says. Bytes that are not UTF-8 (`"\xff"`) come as Python escapes them.
 
     Raises:
-        ValueError: it is no such literal.
+        ValueError: it is not such a literal.
     """
     mark, inner = literal[:1], literal[1:-1]
     if len(literal) < 2 or literal[-1] != mark or mark not in {'"', "'", "`"}:
@@ -204,12 +204,12 @@ def _said(unit: re.Match[str]) -> bytes:
     if number := unit["byte"] or unit["octal"]:
         value = int(number, 16 if unit["byte"] else 8)
         if value > 0xFF:
-            raise ValueError(f"{unit[0]} is no byte")
+            raise ValueError(f"{unit[0]} is not a byte")
         return bytes([value])
     if number := unit["short"] or unit["long"]:
         value = int(number, 16)
         if value > 0x10FFFF or 0xD800 <= value <= 0xDFFF:
-            raise ValueError(f"{unit[0]} is no character")
+            raise ValueError(f"{unit[0]} is not a character")
         return chr(value).encode()
     if name := unit["named"]:
         return _NAMED.get(name, name).encode()
@@ -241,11 +241,11 @@ def parse_unix_date(text: str) -> datetime:
     """The moment, in UTC, that Go has printed in UTC or in a zone that is named by its offset.
 
     Raises:
-        ValueError: it is no such date, or its zone has a name, such as `CST`, that several zones share.
+        ValueError: it is not such a date, or its zone has a name, such as `CST`, that several zones share.
     """
     date = _DATE.fullmatch(text)
     if date is None:
-        raise ValueError(f"{text!r} is no date of the kind 'Tue Jan  2 03:04:05 UTC 2024'")
+        raise ValueError(f"{text!r} is not a date of the kind 'Tue Jan  2 03:04:05 UTC 2024'")
     ahead = timedelta()
     if date["sign"]:
         ahead = timedelta(hours=int(date["hours"]), minutes=int(date["minutes"] or "0"))
@@ -260,7 +260,7 @@ def parse_unix_date(text: str) -> datetime:
             tzinfo=timezone(-ahead if date["sign"] == "-" else ahead),
         ).astimezone(UTC)
     except (OverflowError, ValueError) as error:
-        raise ValueError(f"{text!r} is no date: {error}") from error
+        raise ValueError(f"{text!r} is not a date: {error}") from error
 
 
 # --- options

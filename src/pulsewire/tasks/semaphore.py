@@ -1,4 +1,4 @@
-"""How many tasks of a kind run at a time, over all servers: asynq's x/rate semaphore (spec/asynq.md 6.9)."""
+"""A limit on how many tasks of a kind run at a time, over all servers: asynq's x/rate semaphore (spec/asynq.md 6.9)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Semaphore:
         return f"<Semaphore {self.scope!r} places={self.places}>"
 
     async def acquire(self) -> bool:
-        """Take a place for the task that is being run here; whether there was one.
+        """Take a place for the task that is being run here. Returns whether there was one.
 
         Raises:
             InvalidOption: no task is being run here, or it has no deadline.
@@ -51,7 +51,7 @@ class Semaphore:
         return bool(reply == b"acquired")
 
     async def release(self) -> bool:
-        """Give the place up; whether the task had one."""
+        """Give the place up. Returns whether the task had one."""
         task = _running()
         reply = await self._link.call(self._key, "ZREM", self._key, task.id, repeatable=True)
         return bool(reply)

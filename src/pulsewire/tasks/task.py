@@ -15,7 +15,7 @@ _CURRENT: ContextVar[Task] = ContextVar("pulsewire_task")
 
 
 class Keeper(Protocol):
-    """Who keeps results."""
+    """Keeps results."""
 
     async def write_result(self, task_id: str, result: bytes) -> None:
         """Keep the result of a task."""
@@ -26,8 +26,8 @@ class Task:
     """A task that is being run. Handlers get it as their argument, and everything they call from `current_task()`.
 
     Attributes:
-        is_cancelled: whether it was; for handlers that run in threads, which cannot be ended from outside.
-        in_thread: done when the thread that runs it is; None where none does.
+        is_cancelled: whether it was cancelled; for handlers that run in threads, which cannot be ended from outside.
+        in_thread: a future, done once the thread that runs the handler has returned; None for coroutine handlers.
     """
 
     __slots__ = ("_deadline", "_keeper", "_message", "in_thread", "is_cancelled")
@@ -114,7 +114,7 @@ class Task:
         """Keep a result with the task. It can be looked at as long as the task is kept (`retention`).
 
         Raises:
-            TaskLeaseLost: the task is not this server's any more.
+            TaskLeaseLost: the task is no longer this server's.
             ServerUnavailable, ServerFull: not now.
         """
         if self._keeper is None:
@@ -127,7 +127,7 @@ def current_task() -> Task:
     """The task that is being run here.
 
     Raises:
-        LookupError: none is.
+        LookupError: no task is.
     """
     return _CURRENT.get()
 

@@ -44,7 +44,7 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
         unique: seconds for which no other task with this type, payload and queue can be enqueued, unless this one has
             succeeded or was dropped before; at least 1.
         process_at: run it then, not now: an aware datetime, or Unix seconds.
-        process_in: run it after so many seconds.
+        process_in: run it after this many seconds.
         retention: seconds for which it is kept, with its result, after it has succeeded.
         group: hand it to the aggregator together with others of this group.
         headers: text for middleware and tracing.
@@ -78,7 +78,7 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
         next_process_at: when it is run, for tasks that wait.
         is_orphaned: it is active, but nobody renews its lease.
         result: what its handler has written.
-        is_readable: False for a record that is no task message; then only id, queue and state are known.
+        is_readable: False for a record that is not a task message; then only id, queue and state are known.
     """
 
     id: str
@@ -135,7 +135,7 @@ def info_of(
 
 
 def unreadable(queue: str, task_id: str, state: TaskState) -> TaskInfo:
-    """A record that is no task message."""
+    """A record that is not a task message."""
     return TaskInfo(id=task_id, queue=queue, type="", payload=b"", state=state, is_readable=False)
 
 
@@ -143,7 +143,7 @@ def decode_message(data: bytes, task_id: str) -> TaskRecord:
     """The message of a task.
 
     Raises:
-        DecodeError: it is none.
+        DecodeError: it cannot be read.
     """
     try:
         message = TaskMessage.FromString(data)
@@ -168,7 +168,7 @@ def unix(option: str, value: datetime | float) -> float:
     """A point in time as Unix seconds.
 
     Raises:
-        InvalidOption: it has no time zone, or is no time.
+        InvalidOption: it has no time zone, or is not a time.
     """
     if isinstance(value, datetime):
         if value.tzinfo is None:

@@ -178,7 +178,7 @@ def test_result_that_is_not_there_is_an_error_and_not_none() -> None:
     assert charge.result(info("charge", TaskState.ACTIVE, b"5")) == 5
     with pytest.raises(WrongState, match="it is pending"):
         charge.result(info("charge", TaskState.PENDING))
-    with pytest.raises(InvalidOption, match="no task of type 'charge'"):
+    with pytest.raises(InvalidOption, match="not a task of type 'charge'"):
         charge.result(info("refund", TaskState.COMPLETED, b"5"))
     with pytest.raises(DecodeError, match="the result of"):
         charge.result(info("charge", TaskState.COMPLETED, b'"five"'))

@@ -368,9 +368,9 @@ def unknown(user: Nobody) -> None: ...  # type: ignore[name-defined]  # noqa: F8
         (two_of_text, "not contain more than one str-like type"),
         (two_objects, "not contain more than one dict-like type"),
         (unknown, "name 'Nobody' is not defined"),
-        (Connection, "it is no function"),
-        (partial(with_connection, Connection()), "it is no function"),
-        (print, "it is no function"),
+        (Connection, "it is not a function"),
+        (partial(with_connection, Connection()), "it is not a function"),
+        (print, "it is not a function"),
     ],
 )
 def test_function_that_cannot_be_a_task_is_refused_when_it_is_decorated(

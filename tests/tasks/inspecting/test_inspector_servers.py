@@ -326,7 +326,7 @@ def address(node: Any) -> str:
 
 @pytest.mark.parametrize("topology", ["standalone", "sentinel"], indirect=True)
 async def test_placement_needs_a_cluster(inspector: Inspector) -> None:
-    with pytest.raises(InvalidTarget, match="no cluster"):
+    with pytest.raises(InvalidTarget, match="not a cluster"):
         await inspector.placement("default")
 
 

@@ -14,7 +14,7 @@ local key = ARGV[7]
 local found = redis.call("HMGET", content, key, "=rev")
 local list = read_list(found[1])
 if not list then
-  return (answer({ "refused", 0, "it is no array of strings" }))
+  return (answer({ "refused", 0, "it is not an array of strings" }))
 end
 local before, seen = #list, {}
 if ARGV[8] == "new" then

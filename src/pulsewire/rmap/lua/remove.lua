@@ -15,7 +15,7 @@ local key = ARGV[7]
 local found = redis.call("HMGET", content, key, "=rev")
 local list = read_list(found[1])
 if not list then
-  return (answer({ "refused", 0, "it is no array of strings" }))
+  return (answer({ "refused", 0, "it is not an array of strings" }))
 end
 local unwanted, left = {}, {}
 for i = 8, #ARGV do

@@ -5,7 +5,7 @@
 local released = 0
 for i = 4, #ARGV do
   local pending = redis.call("XPENDING", KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])[1]
-  if pending then
+  if pending and pending[3] < tonumber(ARGV[3]) then -- else it was released already, by a request whose reply was lost
     local count = math.max(pending[4] - 1, 0)
     redis.call("XCLAIM", KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], "IDLE", ARGV[3], "RETRYCOUNT", count, "JUSTID")
     released = released + 1

@@ -114,7 +114,7 @@ class App:
             options: how its tasks are enqueued, see `NewTask`; `TaskFunction.options` changes them for one call.
 
         Raises:
-            ConfigurationError: an option is impossible, the function cannot be a task, or the type has one.
+            ConfigurationError: an option is impossible, the function cannot be a task, or the type is taken.
         """
         if callable(type):
             raise ConfigurationError("write @app.task(), with parentheses")
@@ -129,11 +129,11 @@ class App:
 
         Args:
             spec: when: five fields as in cron, "@every 1h30m", "@daily"; see `Scheduler`.
-            type: as `task` has it.
-            options: as `task` has them.
+            type: as for `task`.
+            options: as for `task`.
 
         Raises:
-            ConfigurationError: as `task`; or the spec is none, or the function needs arguments.
+            ConfigurationError: as for `task`; or the spec is not valid, or the function needs arguments.
         """
         Cron.parse(spec)
         return TaskDecorator(partial(self._add, type, options, spec))
@@ -161,7 +161,7 @@ class App:
         """Have every worker's scheduler enqueue a task: `app.schedule("@daily", report.new(region="eu"))`.
 
         Raises:
-            ConfigurationError: the spec is none.
+            ConfigurationError: the spec is not valid.
         """
         Cron.parse(spec)
         self._periodic.append((spec, task))
@@ -220,13 +220,13 @@ class App:
         """The hub that the app is bound to.
 
         Raises:
-            ConfigurationError: it is bound to none.
+            AppNotConnected: it is not bound to a hub.
         """
         return self._binding.hub
 
     @property
     def tasks(self) -> TaskClient:
-        """What enqueues: `await app.tasks.enqueue_many([welcome.new(user_id=1), welcome.new(user_id=2)])`."""
+        """The task client: `await app.tasks.enqueue_many([welcome.new(user_id=1), welcome.new(user_id=2)])`."""
         return self._binding.here()
 
     # --- running
@@ -299,9 +299,9 @@ class App:
         SIGTSTP has it take no new tasks. It listens to signals, so it is for the main thread.
 
         Args:
-            target: as `worker` has it.
-            namespace: as `worker` has it.
-            server_options: as `worker` has them.
+            target: as for `worker`.
+            namespace: as for `worker`.
+            server_options: as for `worker`.
         """
         orders = Orders()
         with orders.obeyed():

@@ -27,15 +27,15 @@ class TaskHub(Protocol):
 
     @property
     def tasks(self) -> TaskClient:
-        """What enqueues."""
+        """The client that enqueues."""
         ...
 
     def task_server(self, *args: Any, **kwargs: Any) -> TaskServer:  # noqa: ANN401  # see Hub
-        """What runs tasks."""
+        """A server that runs tasks."""
         ...
 
     def scheduler(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # see Hub
-        """What enqueues periodic tasks."""
+        """A scheduler, which enqueues periodic tasks."""
         ...
 
 
@@ -94,7 +94,7 @@ class Binding:
         return self._last().hub
 
     def here(self) -> TaskClient:
-        """What enqueues in this event loop.
+        """The client that enqueues in this event loop.
 
         Raises:
             AppNotConnected: no hub is bound, or the one of another event loop.
@@ -107,7 +107,7 @@ class Binding:
         return held.client
 
     def elsewhere(self) -> tuple[TaskClient, asyncio.AbstractEventLoop]:
-        """What enqueues, and its event loop, which runs in another thread.
+        """The client that enqueues, and its event loop, which runs in another thread.
 
         Raises:
             AppNotConnected: no hub is bound, or this thread runs the loop.

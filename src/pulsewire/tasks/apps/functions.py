@@ -77,20 +77,20 @@ class TaskFunction(Generic[P, C, R]):
         return self.template.type
 
     def new(self, *args: P.args, **kwargs: P.kwargs) -> NewTask:
-        """A task that calls the function so, to be enqueued with others: `app.tasks.enqueue_many([...])`.
+        """A task that makes this call, to be enqueued with others: `app.tasks.enqueue_many([...])`.
 
         Raises:
-            TypeError: the function cannot be called so.
+            TypeError: the function cannot be called like this.
         """
         payload = self._arguments.encode(args, kwargs)
         return msgspec.structs.replace(self.template, payload=payload)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> TaskInfo:
-        """Have a worker call the function so. The task is written when this returns.
+        """Have a worker make this call. The task is written when this returns.
 
         Raises:
-            TypeError: the function cannot be called so; nothing was sent.
-            ConfigurationError: the app is not connected.
+            TypeError: the function cannot be called like this; nothing was sent.
+            AppNotConnected: the app is not connected.
             PulsewireError: see `TaskClient.enqueue`.
         """
         return await self._binding.here().enqueue(self.new(*args, **kwargs))
@@ -117,10 +117,10 @@ class TaskFunction(Generic[P, C, R]):
         Raises:
             WrongState: it has none, since it has not completed.
             InvalidOption: it is the task of another function.
-            DecodeError: what is kept is no result of this function.
+            DecodeError: what is kept is not a result of this function.
         """
         if info.type != self.type:
-            raise InvalidOption("info", info.type, f"it is no task of type {self.type!r}")
+            raise InvalidOption("info", info.type, f"it is not a task of type {self.type!r}")
         if info.result:
             return cast("R", self._results.decode(info.result))
         if info.state is not TaskState.COMPLETED:

@@ -24,7 +24,7 @@ def find(name: str, kind: type[T]) -> T:
         if isinstance(found, kind):
             return found
         why = "has no such name" if found is None else f"has a {type(found).__name__!r} there"
-        raise ConfigurationError(f"{name!r} is no app: module {module_name!r} {why}")
+        raise ConfigurationError(f"{name!r} is not an app: module {module_name!r} {why}")
     apps = {id(value): value for value in vars(module).values() if isinstance(value, kind)}
     if len(apps) != 1:
         raise ConfigurationError(
@@ -46,4 +46,4 @@ def import_module(name: str) -> ModuleType:
     except (ValueError, TypeError) as error:
         if name and not name.startswith("."):
             raise  # the module is there, and raises
-        raise ConfigurationError(f"{name!r} is no module: write 'module:app'") from error
+        raise ConfigurationError(f"{name!r} is not a module: write 'module:app'") from error

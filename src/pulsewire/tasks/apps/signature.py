@@ -105,7 +105,7 @@ def _shown(function: Callable[..., Any]) -> str:
 
 def _check_function(function: object) -> None:
     if not inspect.isfunction(function):
-        raise ConfigurationError(f"{function!r} cannot be a task: it is no function")
+        raise ConfigurationError(f"{function!r} cannot be a task: it is not a function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigurationError(f"{_shown(function)} cannot be a task: it yields; tasks return")
 
@@ -122,7 +122,7 @@ def _check_parameter(function: Callable[..., Any], parameter: inspect.Parameter,
         )
     if isinstance(kind, type) and issubclass(kind, Task):
         raise ConfigurationError(
-            f"{name} is no argument that can be enqueued: call pulsewire.tasks.current_task() in the function"
+            f"{name} is not an argument that can be enqueued: call pulsewire.tasks.current_task() in the function"
         )
     try:
         _check_type(kind)
@@ -197,7 +197,7 @@ class Arguments:
         """The payload of a call. Arguments that were not given are left out: the worker's defaults count.
 
         Raises:
-            TypeError: the function cannot be called so, or not with these types.
+            TypeError: the function cannot be called like this, or not with these types.
         """
         values = self._bind(args, kwargs)
         if self._raw:
@@ -209,7 +209,9 @@ class Arguments:
             # what the handler would refuse is refused here, where its cause is
             self._decoder.decode(payload)
         except _UNWRITABLE as error:
-            raise TypeError(f"{self.function} cannot be called so as a task: {error}") from error
+            raise TypeError(
+                f"{self.function} cannot be called like this as a task: {error}"
+            ) from error
         return payload
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,7 +275,7 @@ class Results:
         """JSON.
 
         Raises:
-            TypeError: it has no such form.
+            TypeError: it has no form in JSON.
         """
         try:
             return _ENCODER.encode(value)
@@ -284,7 +286,7 @@ class Results:
         """What the function has returned.
 
         Raises:
-            DecodeError: this is no result of it.
+            DecodeError: this is not a result of it.
             ConfigurationError: its annotation does not say how to read one.
         """
         if self._decoder is None:

@@ -3,8 +3,8 @@
 What a child does is its own business; it holds the other end of a line (`lifeline.py`), by which it says that it is
 ready, and notices when this process is gone. The rules:
 
-* SIGTERM, SIGINT and SIGHUP become SIGTERM for the children, each time one arrives; who takes longer to end than it
-  said, or than `grace`, is killed. SIGTSTP is passed on, and nothing is started any more.
+* SIGTERM, SIGINT and SIGHUP become SIGTERM for the children, each time one arrives; one that takes longer to end than
+  it said, or than `grace`, is killed. SIGTSTP is passed on, and nothing is started any more.
 * A child that dies is started again, after a pause that grows while children of its place do not live long.
 * While no child has ever been ready, one that ends by itself ends them all: they would all do the same.
 """
@@ -33,7 +33,7 @@ DEFAULT_GRACE = 30.0
 RESTART_BASE, RESTART_CAP = 0.1, 5.0
 """Bounds of the pauses before a child is started again."""
 LONG_ENOUGH = 10.0
-"""A child that was ready and lived so long did not die of how it began: the pauses start anew."""
+"""A child that was ready and lived this long did not die of how it began: the pauses start anew."""
 PLACE_VARIABLE = "PULSEWIRE_WORKER_PLACE"
 """Environment variable that tells a child its place among those of its supervisor, from 0 on."""
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -47,7 +47,7 @@ async def supervise(
     environment: Mapping[str, str] | None = None,
     logger: logging.Logger | None = None,
 ) -> int:
-    """Keep so many processes of a command running until a signal asks for the end. For the main thread.
+    """Keep `processes` copies of a command running until a signal ends them. For the main thread.
 
     The children share this process's output, read nothing, and are in sessions of their own, so that Ctrl-C on the
     terminal reaches them by way of this process alone.
@@ -55,8 +55,8 @@ async def supervise(
     Args:
         command: program and arguments. It runs an app's worker (`App.worker`), or holds its lifeline by itself.
         processes: how many.
-        grace: seconds from the request to end to the killing of who has not; by default what the workers say that they
-            need, which is their `shutdown_timeout` and some more.
+        grace: seconds from the request to end until a process that has not is killed; by default what the workers say
+            that they need, which is their `shutdown_timeout` and some more.
         environment: variables on top of this process's own. Each child also finds its place, from 0 on, in
             `$PULSEWIRE_WORKER_PLACE`; the one that follows a dead child has the same.
         logger: default `pulsewire.tasks.apps.supervisor`.
@@ -171,7 +171,7 @@ class Supervisor:
     # --- children
 
     async def _fill_place(self, place: int) -> None:
-        """Have one child at a time, until there shall be none any more."""
+        """Have one child at a time, until no more are wanted."""
         backoff = Backoff(base=RESTART_BASE, cap=RESTART_CAP)
         while not self._starting_nothing.is_set:
             try:

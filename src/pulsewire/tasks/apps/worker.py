@@ -81,7 +81,7 @@ class Worker:
 
     @property
     def server(self) -> TaskServer:
-        """What runs the tasks."""
+        """The server that runs the tasks."""
         if self._server is None:
             raise AssertionError("a worker that can be seen has its server")
         return self._server
@@ -110,7 +110,7 @@ class Orders:
     """Signals as orders to a worker: SIGTERM and SIGINT end it, SIGTSTP has it take no new tasks.
 
     Attributes:
-        worker: who obeys; None before there is one, and then an order to end cancels the beginning.
+        worker: the one that obeys; None before there is one, and then an order to end cancels the beginning.
         scope: around the worker; cancelled by the second order to end, too.
     """
 

@@ -228,11 +228,11 @@ class Inspector:
         """Where in a cluster a queue lives, or would live.
 
         Raises:
-            InvalidTarget: this is no cluster.
+            InvalidTarget: this is not a cluster.
         """
         link, key = self._link, self._keys.queue(queue).pending
         if not link.is_cluster:
-            raise InvalidTarget(link.shown, "it is no cluster, whose nodes share the queues")
+            raise InvalidTarget(link.shown, "it is not a cluster, whose nodes share the queues")
         slot = key_slot(key)
         reply = await link.call(key, "CLUSTER", "SLOTS", repeatable=True)
         lane = await link.lane_for(key, link.options.wait_for_server)

@@ -238,7 +238,7 @@ def read_task(queue: str, found: Found, state: TaskState, now: float) -> TaskInf
 
 
 def read_server(data: bytes) -> ServerInfo | None:
-    """A ServerInfo message (spec/asynq.md 2.2); None if it is none."""
+    """A ServerInfo message (spec/asynq.md 2.2); None if it cannot be read."""
     message = _parsed(ServerMessage, data)
     if message is None:
         return None
@@ -256,7 +256,7 @@ def read_server(data: bytes) -> ServerInfo | None:
 
 
 def read_worker(data: bytes) -> WorkerInfo | None:
-    """A WorkerInfo message (2.3); None if it is none."""
+    """A WorkerInfo message (2.3); None if it cannot be read."""
     message = _parsed(WorkerMessage, data)
     if message is None:
         return None
@@ -274,7 +274,7 @@ def read_worker(data: bytes) -> WorkerInfo | None:
 
 
 def read_entry(data: bytes, scheduler: str) -> SchedulerEntry | None:
-    """A SchedulerEntry message (2.4); None if it is none."""
+    """A SchedulerEntry message (2.4); None if it cannot be read."""
     message = _parsed(EntryMessage, data)
     if message is None:
         return None
@@ -291,7 +291,7 @@ def read_entry(data: bytes, scheduler: str) -> SchedulerEntry | None:
 
 
 def read_event(data: bytes) -> EnqueueEvent | None:
-    """A SchedulerEnqueueEvent message (2.5); None if it is none."""
+    """A SchedulerEnqueueEvent message (2.5); None if it cannot be read."""
     message = _parsed(EnqueueEventMessage, data)
     if message is None:
         return None

@@ -67,7 +67,7 @@ class Cron:
             zone: whose local time is meant when the spec names no zone.
 
         Raises:
-            InvalidOption: it is no such spec.
+            InvalidOption: the spec is not valid.
         """
         if not isinstance(spec, str):
             raise InvalidOption("spec", spec, f"a string is needed, not {type(spec).__name__}")

@@ -1,4 +1,4 @@
-"""Periodic tasks that somebody else knows, such as a table or a service that is asked for them again and again."""
+"""Periodic tasks that are defined elsewhere, such as in a table or a service, which is asked again and again."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class PeriodicTaskManager:
         return False
 
     async def sync_once(self) -> None:
-        """Ask the provider now, register what is new, and unregister what it wants no more.
+        """Ask the provider now, register what is new, and unregister what it no longer wants.
 
         What is equal is one entry, however often the provider gives it. If anything is impossible, nothing changes.
 

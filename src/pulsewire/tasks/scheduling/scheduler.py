@@ -149,7 +149,7 @@ class Scheduler:
         return entry.id
 
     def unregister(self, entry_id: str) -> None:
-        """Enqueue the task of an entry no more. A tick that is being enqueued is not taken back.
+        """Stop enqueuing the task of an entry. A tick that is being enqueued is not taken back.
 
         Raises:
             EntryNotFound: this scheduler has no such entry.
@@ -222,7 +222,7 @@ class Scheduler:
             self._context.hooks.loop_troubled("asking for the time", error, 1)
             return
         if shift < -self.misfire_grace:
-            # Ticks that it comes to again are claimed already; but after a great leap nobody shall wait for ever.
+            # Ticks that it comes to again are claimed already; but after a great leap nobody should wait for ever.
             self._context.logger.warning("the server's clock went back", extra={"seconds": -shift})
             self._timetable.plan(self._clock.now())
         if abs(shift) > SHIFTED:

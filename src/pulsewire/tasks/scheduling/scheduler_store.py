@@ -35,7 +35,7 @@ class SchedulerStore:
         return await self._link.time(self._keys.schedulers)
 
     async def show(self, entries: Sequence[Entry], seconds: float, now: float) -> None:
-        """Show the entries for so long: WriteSchedulerEntries. A fraction of a second would break Go's (7.3, 20)."""
+        """Show the entries for `seconds`: WriteSchedulerEntries. A fraction of a second would break Go's (7.3, 20)."""
         ttl, schedulers = math.ceil(seconds), self._keys.schedulers
         until = int(now) + ttl
         await self._link.call(schedulers, "ZADD", schedulers, until, self._own, repeatable=True)

@@ -51,7 +51,7 @@ def define(
         entry_name: tells it from others that are equal.
 
     Raises:
-        InvalidOption: the spec is none, or something cannot be written.
+        InvalidOption: the spec is not valid, or something cannot be written.
         InvalidName: the name cannot be written.
     """
     if not isinstance(task, NewTask):

@@ -64,6 +64,20 @@ def test_one_doubt_does_not_outlive_a_later_one() -> None:
     assert requests.has_doubtful
 
 
+def test_number_is_open_until_it_is_answered_or_in_doubt() -> None:
+    """Until then its write may have to be sent again, and needs its record."""
+    requests = Requests()
+    assert not requests.has_open
+    first, second, third = requests.next(), requests.next(), requests.next()
+    requests.answered(second, 0, 0.0)
+    requests.in_doubt(first, 0.0)
+    assert requests.has_open
+    requests.in_doubt(first, 1.0)  # said twice, it counts once
+    assert requests.has_open
+    requests.answered(third, HEAVY, 1.0)
+    assert not requests.has_open
+
+
 def test_writer_knows_whether_it_ever_wrote() -> None:
     requests = Requests()
     assert not requests.was_used

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import pytest
 
-from pulsewire._core.tasks import OwnedTasks
+from pulsewire._core.tasks import OwnedTasks, see_through
 
 
 class Owner:
@@ -264,3 +264,112 @@ async def test_duty_that_is_started_while_its_owner_leaves_ends_at_once() -> Non
         owner.tasks.start_soon(starter, owner)
         await anyio.lowlevel.checkpoint()
     assert sorted(seen) == ["late one ended", "starter ended"]
+
+
+# --- seeing a step through
+
+
+class Step:
+    """A step that is held until `go`, and remembers how it ended."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.ended = ""
+        self.failure: Exception | None = None
+
+    async def take(self) -> str:
+        """Take it."""
+        self.begun.set()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.ended = "cancelled"
+            raise
+        self.ended = "well"
+        if self.failure is not None:
+            raise self.failure
+        return "what it returns"
+
+
+async def test_step_returns_what_it_returns() -> None:
+    step = Step()
+    step.go.set()
+    assert await see_through(step.take()) == "what it returns"
+
+
+async def test_step_raises_what_it_raises() -> None:
+    step = Step()
+    step.failure = OSError("of the step")
+    step.go.set()
+    with pytest.raises(OSError, match="of the step"):
+        await see_through(step.take())
+
+
+@pytest.mark.parametrize("failure", [None, OSError("of the step")], ids=repr)
+async def test_cancelled_task_sees_its_step_through(failure: Exception | None) -> None:
+    """And is cancelled behind it; but if the step has failed, that comes out."""
+    step = Step()
+    step.failure = failure
+    task = asyncio.create_task(see_through(step.take()))
+    await step.begun.wait()
+    task.cancel()
+    await anyio.wait_all_tasks_blocked()
+    assert not task.done()
+    step.go.set()
+    with pytest.raises(type(failure) if failure is not None else asyncio.CancelledError):
+        await task
+    assert step.ended == "well"
+
+
+async def test_second_cancellation_reaches_the_step() -> None:
+    step = Step()
+    task = asyncio.create_task(see_through(step.take()))
+    await step.begun.wait()
+    for _ in range(2):
+        task.cancel()
+        await anyio.wait_all_tasks_blocked()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert step.ended == "cancelled"
+
+
+async def test_timeout_of_asyncio_around_a_step_is_a_timeout_behind_it() -> None:
+    """The cancellation that comes out is the one that `asyncio.timeout` takes back."""
+    step = Step()
+
+    async def go_when_cut(task: asyncio.Task[Any]) -> None:
+        while not task.cancelling():
+            await asyncio.sleep(0.001)
+        step.go.set()
+
+    task = asyncio.current_task()
+    assert task is not None
+    cutting = asyncio.create_task(go_when_cut(task))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await see_through(step.take())
+    await cutting
+    assert step.ended == "well"
+    assert not task.cancelling()
+
+
+async def test_cancelled_scope_around_a_step_waits_for_it() -> None:
+    """As with any shield of anyio's."""
+    step = Step()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        step.go.set()
+        assert await see_through(step.take()) == "what it returns"
+    assert step.ended == "well"
+
+
+async def test_step_that_others_have_cancelled_is_cancelled() -> None:
+    async def end_itself() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await anyio.sleep_forever()
+
+    with pytest.raises(asyncio.CancelledError):
+        await see_through(end_itself())

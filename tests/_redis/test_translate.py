@@ -178,7 +178,9 @@ async def test_missing_master_is_told_with_the_addresses_of_silent_sentinels() -
             await sentinels.discover_master("shop")
         await sentinels.sentinels[0].aclose()
     told = str(from_client(raised.value, "redis+sentinel://s/shop"))
-    assert told.endswith(f"No master found for 'shop': no answer from 127.0.0.1:{port} (ConnectionError)")
+    assert told.endswith(
+        f"No master found for 'shop': no answer from 127.0.0.1:{port} (ConnectionError)"
+    )
 
 
 def test_missing_master_is_told_when_all_sentinels_answer() -> None:

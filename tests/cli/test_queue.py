@@ -232,7 +232,7 @@ def test_names_that_no_queue_can_have_are_usage_errors(cli: Command) -> None:
 
 def test_only_a_cluster_has_slots(cli: Command, url: str) -> None:
     told = cli("queue", "ls", "--cluster", exit_code=1)
-    assert f"error: {url} is no cluster: all queues are on one server" in told
+    assert f"error: {url} is not a cluster: all queues are on one server" in told
     assert "hint: Name the nodes of a cluster: --url redis+cluster://" in told
 
 

@@ -161,9 +161,9 @@ def test_an_id_is_taken_once(cli: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--timeout", "soon"), "'soon' is no duration"),
+        (("--timeout", "soon"), "'soon' is not a duration"),
         (("--deadline", "2030-01-02"), "needs a time zone"),
-        (("--process-at", "tomorrow"), "is no point in time"),
+        (("--process-at", "tomorrow"), "is not a point in time"),
         (("--header", "trace"), "'trace' is not NAME=VALUE"),
         (("--max-retry", "-1"), "--max-retry"),
         (("--unique", "0.5"), "unique=0.5"),

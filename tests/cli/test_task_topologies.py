@@ -118,7 +118,7 @@ def test_tasks_are_enqueued_seen_and_dealt_with(cli: Command, topology: Topology
 def test_behind_sentinel_there_are_no_slots(cli: Command, topology: SentinelGroup) -> None:
     cli("task", "enqueue", "work", "x")
     told = cli("queue", "ls", "--cluster", exit_code=1)
-    assert "is no cluster: all queues are on one server" in told
+    assert "is not a cluster: all queues are on one server" in told
 
 
 @pytest.fixture

@@ -32,7 +32,9 @@ def test_a_duration_is_seconds_or_has_units(text: str, seconds: float) -> None:
     "text", ["", "-1", "nan", "inf", "1e300", "2x", "h", "1h-5m", "1h 5", "one hour", "5m x"]
 )
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no duration: use seconds, or such as 1h30m"):
+    with pytest.raises(
+        typer.BadParameter, match="is not a duration: use seconds, or such as 1h30m"
+    ):
         times.as_duration(text)
 
 
@@ -58,7 +60,7 @@ def test_a_moment_without_a_time_zone_is_refused_with_two_that_have_one() -> Non
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "1e300", "2030-13-01T00:00:00Z", "nan"])
 def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no point in time, such as 2026-"):
+    with pytest.raises(typer.BadParameter, match="is not a point in time, such as 2026-"):
         times.as_moment(text)
 
 

@@ -199,7 +199,7 @@ def test_what_is_no_app_is_a_usage_error(start: Start, name: str, words: str) ->
         (("--queue", "a{b}"), "braces are not allowed"),
         (("--concurrency", "0"), "--concurrency"),
         (("--processes", "0"), "--processes"),
-        (("--shutdown-timeout", "soon"), "is no duration"),
+        (("--shutdown-timeout", "soon"), "is not a duration"),
         (("--url", "http://nowhere"), "http://nowhere"),
     ],
 )

@@ -279,6 +279,10 @@ def test_masters_without_a_replica_are_found() -> None:
     assert bare_masters(nodes) == ("10.0.0.2:1",)
 
 
+def test_levels_are_the_words_that_scripts_look_for() -> None:
+    assert [level.value for level in Level] == ["ok", "unknown", "warn", "red"]
+
+
 def test_the_worst_comes_first() -> None:
     ok, warn, red = (Finding(level, "a", "", "") for level in (Level.OK, Level.WARN, Level.RED))
     unknown, mended = replace(ok, level=Level.UNKNOWN), replace(ok, mended=2)

@@ -369,6 +369,73 @@ async def test_node_hands_over_however_its_block_ends(
 
 
 @on_one_server
+@pytest.mark.parametrize("how", ["timeout", "task"])
+async def test_cancellation_while_a_node_is_left_harms_nothing(
+    make_node: MakeNode, recorder: Recorder, how: str
+) -> None:
+    """That of asyncio itself, which no shield of anyio keeps off: each job is stopped and handed over all the same."""
+    other = Recorder()
+    limits: list[asyncio.Timeout] = []
+
+    async def live() -> None:
+        async with asyncio.timeout(None) as limit:
+            limits.append(limit)
+            async with make_node(concurrency=1) as node:
+                await node.add_worker(recorder)
+                await node.dispatch("a")
+                await node.dispatch("b")
+                await heir.add_worker(other)
+                recorder.hold("stop")
+
+    async with make_node() as heir:
+        task = asyncio.create_task(live())
+        await wait_until(lambda: bool(recorder.of("stop")), what="the node is being left")
+        if how == "timeout":
+            limits[0].reschedule(asyncio.get_running_loop().time())
+        else:
+            task.cancel()
+        await let_pass()
+        recorder.release("stop")
+        with pytest.raises(TimeoutError if how == "timeout" else asyncio.CancelledError):
+            await task
+        assert recorder.running == {}
+        assert [len(recorder.stops(key)) for key in ("a", "b")] == [1, 1]
+        await wait_running(["a", "b"], other)
+
+
+@on_one_server
+@pytest.mark.parametrize("is_closed_first", [False, True])
+async def test_node_that_is_cancelled_twice_while_it_is_left_stops_its_jobs_at_once(
+    make_node: MakeNode, recorder: Recorder, is_closed_first: bool
+) -> None:
+    """None goes on here, for it goes to another node when the lease lapses; nothing is handed over."""
+
+    async def live() -> None:
+        async with make_node(concurrency=1) as node:
+            await node.add_worker(recorder)
+            await node.dispatch("a")
+            await node.dispatch("b")
+            recorder.hold("stop")
+            if is_closed_first:
+                await node.close()
+
+    task = asyncio.create_task(live())
+    await wait_until(lambda: bool(recorder.of("stop")), what="the node is being left")
+    for _ in range(2):
+        task.cancel()
+        await let_pass()
+
+    def are_told() -> bool:
+        return {call.key for call in recorder.of("stop")} == {"a", "b"}
+
+    await wait_until(are_told, what="both were told to stop")
+    recorder.release("stop")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert recorder.running == {}
+
+
+@on_one_server
 async def test_closed_node_refuses_everything(make_node: MakeNode, recorder: Recorder) -> None:
     async with make_node() as node:
         worker = await node.add_worker(recorder)

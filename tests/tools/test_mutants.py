@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from tools.mutants.operators import mutants_of
+from tools.mutants.operators import meaning_of, mutants_of
 from tools.mutants.rooms import ROOMS
 
 
@@ -89,6 +89,16 @@ def test_mutant_says_where_it_is_and_what_it_changes() -> None:
     (mutant,) = mutants_of(ast.parse("\nx = a == b"))
     assert (mutant.line, mutant.operator) == (2, "comparison")
     assert (mutant.before, mutant.after) == ("a == b", "a != b")
+
+
+def test_words_for_people_may_change_without_a_new_run() -> None:
+    """But not what they stand in, nor a word that is data."""
+    module = "def f(a):\n    'Do it.'\n    raise E('option', f'{a} is too long', 'it is too long')"
+    said = meaning_of(ast.parse(module))
+    for old, new in (("Do it.", "Do that."), ("too long", "much too long")):
+        assert meaning_of(ast.parse(module.replace(old, new))) == said
+    for old, new in (("'option'", "'options'"), ("raise", "return"), ("f(a)", "f(b)")):
+        assert meaning_of(ast.parse(module.replace(old, new))) != said
 
 
 @pytest.mark.parametrize("name", [room.name for room in ROOMS])

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tools.mutants.examining import Brokenness, Trial, examine
-from tools.mutants.operators import mutants_of
+from tools.mutants.operators import meaning_of, mutants_of
 from tools.mutants.rooms import BLOCKS, ROOMS, ROOT, Room
 
 FOLDER = ROOT / ".cache/mutants"
@@ -36,21 +36,25 @@ COLUMNS = ("room", "mutants", "killed", "timed out", "survived", "%")
 
 
 def recorded(room: Room) -> list[Trial]:
-    """The last trials of a room, none if the room, or what is changed in it, is not the same any more."""
+    """The last trials of a room; none if it has changed in more than words, or other mutants are made of it."""
     try:
         kept = json.loads((FOLDER / f"{room.name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    trials = [Trial(**one) for one in kept["trials"]]
     mutants = mutants_of(ast.parse(room.path.read_text(encoding="utf-8")))
-    tried = [(one.line, one.before, one.after) for one in trials]
-    is_same = tried == [(one.line, one.before, one.after) for one in mutants]
-    return trials if is_same and kept["source"] == digest(room) else []
+    operators = [trial["operator"] for trial in kept["trials"]]
+    if kept["source"] != digest(room) or operators != [mutant.operator for mutant in mutants]:
+        return []
+    return [
+        Trial(**{**trial, "line": mutant.line, "before": mutant.before, "after": mutant.after})
+        for trial, mutant in zip(kept["trials"], mutants, strict=True)
+    ]
 
 
 def digest(room: Room) -> str:
     """Of the room's source."""
-    return hashlib.sha256(room.path.read_bytes()).hexdigest()
+    meaning = meaning_of(ast.parse(room.path.read_text(encoding="utf-8")))
+    return hashlib.sha256(meaning.encode()).hexdigest()
 
 
 def record(room: Room, source: str, trials: Sequence[Trial]) -> None:

@@ -219,7 +219,8 @@ def _in_a_fork(run: Callable[[], int], watcher: _Watcher) -> tuple[Verdict, str,
     if child == 0:
         _become_quiet()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        if sys.platform == "linux":  # macOS refuses
+            resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
         _limit(10.0)  # to import it
         watcher.tells = writes
         try:

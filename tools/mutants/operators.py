@@ -26,11 +26,12 @@ Left alone is what no behaviour follows from, whether a test would see it or not
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Mutant", "mutants_of"]
+__all__ = ["Mutant", "meaning_of", "mutants_of"]
 
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -115,6 +116,19 @@ def mutants_of(tree: ast.Module) -> list[Mutant]:
     """All mutants of a module, in the order of its lines."""
     found = list(_Finder().inside(tree))
     return sorted(found, key=lambda mutant: mutant.line)
+
+
+def meaning_of(tree: ast.Module) -> str:
+    """All of a module but the words for people in it: where two are alike, so are their mutants."""
+    tree = copy.deepcopy(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value.value = ""
+        elif isinstance(node, ast.JoinedStr) and _is_prose(node):
+            node.values = []
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = "" if PROSE.search(node.value) else node.value
+    return ast.dump(tree)
 
 
 class _Finder:

@@ -19,7 +19,7 @@ class Hooks:
         """A connection was given up while this many commands waited for their replies."""
 
     def command_repeated(self, command: str, reason: str) -> None:
-        """A command is sent again, since it certainly did no harm the first time."""
+        """A command is sent again, which is certainly harmless."""
 
     def write_settled(self, stream: str, *, was_there: bool) -> None:
         """The outcome of an `add` whose reply was lost has been found out."""
@@ -46,7 +46,7 @@ class Hooks:
         """Events were gone before they could be read: trimmed, or deleted while pending. 0 means an unknown number."""
 
     def events_lost_to_others(self, stream: str, sink: str, count: int) -> None:
-        """Events still in work here were taken over by other consumers, since this one was silent for too long."""
+        """Events still in work here were taken over by other consumers, because this one was silent for too long."""
 
     def handler_failed(self, stream: str, sink: str, event_id: str, error: BaseException) -> None:
         """A handler raised; the event will be delivered again."""
@@ -55,7 +55,7 @@ class Hooks:
         """A consumer group had vanished and was created again at `position`."""
 
     def map_synced(self, name: str, reason: str, seconds: float) -> None:
-        """A map's replica took a snapshot: when it was joined, or since `reason`; it took so long."""
+        """A map's replica took a snapshot: when it was joined, or because of `reason`; it took `seconds`."""
 
     def map_stepped_back(self, name: str, had: int, revision: int) -> None:
         """The server's map has an earlier revision than the replica had: data was lost there. It was adopted."""
@@ -70,7 +70,7 @@ class Hooks:
         """A value of a map cannot be decoded by its codec. Reading its key raises the error."""
 
     def map_load_unstored(self, name: str, key: str, error: BaseException) -> None:
-        """A value that `get_or_load` has loaded could not be stored; who asked has it nevertheless."""
+        """A value that `get_or_load` has loaded could not be stored; the callers have it nevertheless."""
 
     def job_started(self, pool: str, key: str, worker: str) -> None:
         """A job runs."""
@@ -91,16 +91,16 @@ class Hooks:
         """A worker is in the pool."""
 
     def worker_fenced(self, pool: str, worker: str, jobs: int) -> None:
-        """A worker's lease has lapsed, or would have: so many jobs were stopped. It comes back under another id."""
+        """A worker's lease has lapsed, or would have: `jobs` jobs were stopped. It comes back under another id."""
 
     def worker_buried(self, pool: str, worker: str, jobs: int) -> None:
-        """This node has cleaned up after a dead worker, and given so many jobs to others."""
+        """This node has cleaned up after a dead worker, and given `jobs` jobs to others."""
 
     def task_enqueued(self, queue: str, task_type: str, state: str) -> None:
         """A task was enqueued, into that state."""
 
     def task_started(self, queue: str, task_type: str, waited: float) -> None:
-        """A handler begins; the task has been pending for so long (0 where that is not known)."""
+        """A handler begins; the task had been pending for `waited` seconds (0 if that is not known)."""
 
     def task_ended(self, queue: str, task_type: str, outcome: str, seconds: float) -> None:
         """An attempt has ended: `done`, `completed`, `retry`, `again` (not charged), `archived`, `dropped`, `back`."""
@@ -109,22 +109,22 @@ class Hooks:
         """A task that ran here may be run elsewhere: its lease was lost, or somebody removed it."""
 
     def task_recovered(self, queue: str, task_id: str, lost: int) -> None:
-        """A task whose server was lost is pending again; for the so-many-th time."""
+        """A task whose server was lost is pending again, or archived; `lost`: how often that has happened to it."""
 
     def task_malformed(self, queue: str, task_id: str, reason: str) -> None:
-        """A record is no task message; it was archived as it is, or passed over."""
+        """A record is not a task message; it was archived as it is, or passed over."""
 
     def tasks_gone(self, queue: str, count: int) -> None:
         """Ids stood in a queue without a task, and were removed."""
 
     def tasks_aggregated(self, queue: str, group: str, count: int) -> None:
-        """So many members of a group have become one task."""
+        """`count` members of a group have become one task."""
 
     def periodic_task_enqueued(self, spec: str, task_type: str, late: float) -> None:
-        """A tick of a periodic task was enqueued, so many seconds after it was due."""
+        """A tick of a periodic task was enqueued, `late` seconds after it was due."""
 
     def loop_troubled(self, duty: str, error: BaseException, failures: int) -> None:
-        """A background duty met passing trouble and will be tried again."""
+        """A background duty failed for a passing reason and will be tried again."""
 
 
 NO_HOOKS = Hooks()

@@ -21,10 +21,11 @@ HEAVY = 16 * 1024
 class Requests:
     """The numbers of one writer."""
 
-    __slots__ = ("_answered", "_doubtful", "_last", "_weight")
+    __slots__ = ("_answered", "_doubtful", "_last", "_open", "_weight")
 
     def __init__(self) -> None:
         self._last = 0
+        self._open: set[int] = set()
         self._answered: list[int] = []
         self._weight = 0
         self._doubtful: deque[tuple[float, int]] = deque()
@@ -32,7 +33,13 @@ class Requests:
     def next(self) -> int:
         """A new number."""
         self._last += 1
+        self._open.add(self._last)
         return self._last
+
+    @property
+    def has_open(self) -> bool:
+        """Whether some write is under way: if its reply is lost, it will be sent again and needs its record."""
+        return bool(self._open)
 
     @property
     def has_doubtful(self) -> bool:
@@ -46,6 +53,7 @@ class Requests:
 
     def answered(self, request: int, size: int, now: float) -> list[int]:
         """The reply has come, of so many bytes, without trouble. Returns the numbers to forget now, if any."""
+        self._open.discard(request)
         self._answered.append(request)
         self._weight += 1 + BATCH * size // HEAVY
         if self._weight < BATCH:
@@ -57,4 +65,5 @@ class Requests:
 
     def in_doubt(self, request: int, now: float) -> None:
         """The write met trouble, or nobody waits for its reply any more."""
+        self._open.discard(request)
         self._doubtful.append((now, request))

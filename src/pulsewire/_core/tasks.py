@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
 from pulsewire.errors import ConfigurationError
+
+T = TypeVar("T")
 
 
 def check_loop(owner: asyncio.AbstractEventLoop) -> None:
@@ -49,6 +51,33 @@ def is_outcome(error: BaseException) -> bool:
     if isinstance(error, asyncio.CancelledError):
         return not is_being_cancelled()
     return not isinstance(error, GeneratorExit)
+
+
+async def see_through(step: Coroutine[Any, Any, T]) -> T:
+    """Carry a step out to its end, although the task is cancelled meanwhile; the cancellation is raised behind it.
+
+    A shield of anyio keeps off anyio's scopes only. What asyncio itself cancels goes through it: `asyncio.timeout`,
+    `asyncio.wait_for`, `asyncio.TaskGroup`, `Task.cancel`. Whoever cancels again has no patience: that reaches the step.
+
+    The step runs in a task of its own, so it must not enter or leave what belongs to the task that waits.
+
+    Raises:
+        CancelledError: the task was cancelled meanwhile, and the step has not failed.
+        BaseException: what the step raises.
+    """
+    task = asyncio.get_running_loop().create_task(step)
+    cut: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                if cut is not None:
+                    task.cancel()
+                cut = cut or error
+    if cut is not None and (task.cancelled() or task.exception() is None):
+        raise cut
+    return task.result()
 
 
 class OwnedTasks:

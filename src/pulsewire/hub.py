@@ -17,9 +17,10 @@ import anyio
 from pulsewire._core.checks import check_seconds
 from pulsewire._core.codecs import BYTES, TEXT, Codec, check_codec
 from pulsewire._core.health import DEFAULT_LIMITS, Health, HealthLimits, examine
-from pulsewire._core.hooks import NO_HOOKS, Hooks
+from pulsewire._core.hooks import NO_HOOKS, Hooks, guarded
 from pulsewire._core.ids import RequestIds, new_ulid
 from pulsewire._core.loops import LoopContext, Stop, do_every
+from pulsewire._core.requests import KEPT
 from pulsewire._core.vitals import EndingSign, Sign
 from pulsewire._redis.connect import open_link
 from pulsewire._redis.contact import EVERY as KEEP_CONTACT_EVERY
@@ -30,6 +31,7 @@ from pulsewire._redis.namespace import Namespace
 from pulsewire._redis.notifier import Notifier
 from pulsewire._redis.opening import ServerInfo
 from pulsewire._redis.scan import all_keys
+from pulsewire.errors import InvalidOption
 from pulsewire.pool.crew import Crew
 from pulsewire.pool.keys import PoolKeys
 from pulsewire.pool.node import Node
@@ -77,6 +79,11 @@ from pulsewire.tasks.serving.server import TaskServer
 T = TypeVar("T")
 
 DEFAULT_WAIT = 30.0
+LONGEST_WAIT = KEPT / 2
+TOO_LONG = (
+    f"must be at most {LONGEST_WAIT:g}: a server remembers for {KEPT:g} s what it was sent, "
+    "so what is sent again later may be done twice"
+)
 
 
 class Hub:
@@ -596,7 +603,7 @@ def connect(
         namespace: prefix of every key; Go programs use none.
         ephemeral: a private embedded server that keeps nothing.
         home: where the embedded server keeps its data; default `$PULSEWIRE_HOME`, else the user's data folder.
-        wait_for_server: seconds that a command waits for a usable server before `ServerUnavailable`;
+        wait_for_server: seconds that a command waits for a usable server before `ServerUnavailable`, at most 300;
             the first connection waits 5 s at most, since the address may simply be wrong.
         logger: parent of all loggers; default `pulsewire`. Values are in `extra`.
         hooks: facts to count, see `Hooks`.
@@ -606,9 +613,12 @@ def connect(
         ServerUnavailable, AuthenticationFailed, ServerTooOld, EmbeddedServerError: no usable server.
     """
     logger = logger or logging.getLogger("pulsewire")
-    check_seconds("wait_for_server", wait_for_server)
+    if check_seconds("wait_for_server", wait_for_server) > LONGEST_WAIT:
+        raise InvalidOption("wait_for_server", wait_for_server, TOO_LONG)
     options = LinkOptions(
-        wait_for_server=wait_for_server, hooks=hooks, logger=logger.getChild("redis")
+        wait_for_server=wait_for_server,
+        hooks=guarded(hooks, logger),
+        logger=logger.getChild("redis"),
     )
     space = Namespace(namespace)
     return _connected(

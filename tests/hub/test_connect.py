@@ -245,6 +245,7 @@ async def test_hooks_and_logger_are_the_ones_that_were_given(
         ({"namespace": "{a}"}, pulsewire.InvalidName, "{a}"),
         ({"wait_for_server": -1}, pulsewire.InvalidOption, "wait_for_server"),
         ({"wait_for_server": "soon"}, pulsewire.InvalidOption, "wait_for_server"),
+        ({"wait_for_server": 300.1}, pulsewire.InvalidOption, "at most 300: .* 600 s"),
     ],
 )
 async def test_wrong_call_is_refused_with_its_culprit_before_anything_is_opened(

@@ -1,10 +1,15 @@
 """Facts worth counting, one typed method each.
 
 Behaviour calls a hook in one line and never looks at what it does. `Hooks` itself does nothing and is the default;
-override the methods you care about. A hook runs on the event loop: it must return quickly and must not raise.
+override the methods you care about. A hook runs on the event loop, so it must return quickly. What it raises is logged,
+the first time for each method, and changes nothing else.
 """
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
 
 
 class Hooks:
@@ -128,3 +133,35 @@ class Hooks:
 
 
 NO_HOOKS = Hooks()
+
+
+class _Guarded(Hooks):
+    """Hooks that call others, and keep what those raise from whoever tells a fact."""
+
+    __slots__ = ("failed", "hooks", "logger")
+
+    def __init__(self, hooks: Hooks, logger: logging.Logger) -> None:
+        self.hooks = hooks
+        self.logger = logger
+        self.failed: set[str] = set()
+
+
+def _guarding(name: str) -> Callable[..., None]:
+    def tell(self: _Guarded, *arguments: Any, **named: Any) -> None:  # noqa: ANN401  # as the method has them
+        try:
+            getattr(self.hooks, name)(*arguments, **named)
+        except Exception:
+            if name not in self.failed:
+                self.failed.add(name)
+                self.logger.exception("a hook failed; it is told once", extra={"hook": name})
+
+    return tell
+
+
+for _name in [name for name in vars(Hooks) if not name.startswith("_")]:
+    setattr(_Guarded, _name, _guarding(_name))
+
+
+def guarded(hooks: Hooks, logger: logging.Logger) -> Hooks:
+    """Hooks as they may be called: a bug in somebody's metrics must not stop the work that is counted."""
+    return hooks if hooks is NO_HOOKS else _Guarded(hooks, logger)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
 import pytest
@@ -338,20 +338,20 @@ async def test_timeout_of_asyncio_around_a_step_is_a_timeout_behind_it() -> None
     """The cancellation that comes out is the one that `asyncio.timeout` takes back."""
     step = Step()
 
-    async def go_when_cut(task: asyncio.Task[Any]) -> None:
-        while not task.cancelling():
-            await asyncio.sleep(0.001)
-        step.go.set()
+    async def in_time() -> int:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await see_through(step.take())
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
 
-    task = asyncio.current_task()
-    assert task is not None
-    cutting = asyncio.create_task(go_when_cut(task))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.001):
-            await see_through(step.take())
-    await cutting
+    task = asyncio.create_task(in_time())
+    while not task.cancelling():
+        await asyncio.sleep(0.001)
+    step.go.set()
+    assert await task == 0
     assert step.ended == "well"
-    assert not task.cancelling()
 
 
 async def test_cancelled_scope_around_a_step_waits_for_it() -> None:

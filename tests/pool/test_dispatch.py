@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -19,11 +21,14 @@ from pulsewire import (
     JobNotStopped,
     JobStartFailed,
     NoWorkers,
+    OutcomeUnknown,
     PayloadTooLarge,
     PoolFull,
+    ServerUnavailable,
 )
-from pulsewire.pool import JobState
-from pulsewire.testing import wait_until
+from pulsewire.pool import JobState, Node
+from pulsewire.pool import dispatch as dispatch_module
+from pulsewire.testing import FaultProxy, wait_until
 from tests.facts import PATIENCE, Raw, on_one_server, on_two_topologies
 from tests.pool.facts import (
     KeysOf,
@@ -494,6 +499,107 @@ async def test_notification_and_stop_of_nothing_are_refused(
         assert await node.job("no such") is None
         assert await keys_of("pool") == before
         assert recorder.calls == []
+
+
+# --- a server that goes away
+
+
+@pytest.fixture
+async def far(proxy: FaultProxy, namespace: str) -> AsyncIterator[pulsewire.Hub]:
+    """A hub behind the proxy that does not wait long for a server."""
+    async with pulsewire.connect(proxy.url, namespace=namespace, wait_for_server=0.3) as hub:
+        yield hub
+        await proxy.accept()
+
+
+async def ask(node: Node, what: str) -> None:
+    """Have job `new` started, or job `old` stopped or notified."""
+    if what == "dispatch":
+        await node.dispatch("new", wait=False)
+    elif what == "stop":
+        await node.stop_job("old")
+    else:
+        await node.notify("old", b"x")
+
+
+REQUESTS = ("dispatch", "stop", "notify")
+
+
+@on_one_server
+@pytest.mark.parametrize("what", REQUESTS)
+async def test_request_whose_outcome_cannot_be_found_out_says_so(
+    make_node: MakeNode, recorder: Recorder, far: pulsewire.Hub, proxy: FaultProxy, what: str
+) -> None:
+    """It was sent and carried out, and the server is away before it could be asked. It happens once."""
+    async with make_node() as near, make_node(of=far, client_only=True) as node:
+        await near.add_worker(recorder)
+        await wait_workers(node, 1)
+        await near.dispatch("old")  # this and the next three so that the scripts are known
+        await near.stop_job("old")
+        await near.dispatch("old")
+        await near.notify("old", b"")
+        await wait_until(lambda: bool(recorder.of("notify")), what="it was notified")
+        recorder.calls.clear()
+        fault = proxy.swallow_reply("EVALSHA")
+        await proxy.refuse()
+        with pytest.raises(OutcomeUnknown, match=f"the {what[:5]}.* of job '(old|new)' was sent"):
+            await ask(node, what)
+        assert fault.hits == 1
+        await proxy.accept()
+        told = {"dispatch": "start", "stop": "stop", "notify": "notify"}[what]
+        key = "new" if what == "dispatch" else "old"
+        await wait_until(lambda: bool(recorder.of(told, key)), what="it was carried out")
+        assert len(recorder.of(told, key)) == 1
+
+
+@on_one_server
+@pytest.mark.parametrize("what", REQUESTS)
+async def test_request_that_was_never_sent_says_so(
+    make_node: MakeNode, recorder: Recorder, far: pulsewire.Hub, proxy: FaultProxy, what: str
+) -> None:
+    async with make_node() as near, make_node(of=far, client_only=True) as node:
+        await near.add_worker(recorder)
+        await wait_workers(node, 1)
+        await node.dispatch("old")
+        await proxy.refuse()
+        proxy.cut()
+        link = node._store.link
+        await wait_until(lambda: link.connection_now("") is None, what="the connection is lost")
+        with pytest.raises(ServerUnavailable):
+            await ask(node, what)
+        await proxy.accept()
+        await near.dispatch("last")
+        assert [call.key for call in recorder.calls] == ["old", "last"]
+
+
+@on_one_server
+@pytest.mark.parametrize("what", ["start", "stop"])
+async def test_server_that_goes_away_while_somebody_waits_undoes_nothing(
+    make_node: MakeNode,
+    recorder: Recorder,
+    far: pulsewire.Hub,
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    """The job was admitted, or is being stopped: nobody may take it for not done."""
+    monkeypatch.setattr(dispatch_module, "LOOK_AFTER", 0.05)
+    async with make_node() as near, make_node(of=far, client_only=True) as node:
+        await near.add_worker(recorder)
+        await wait_workers(node, 1)
+        if what == "stop":
+            await node.dispatch("a")
+        recorder.hold(what)
+        call = node.dispatch("a") if what == "start" else node.stop_job("a")
+        waiting = asyncio.create_task(call)
+        await wait_until(lambda: bool(recorder.of(what)), what="it is under way")
+        await proxy.refuse()
+        proxy.cut()
+        with pytest.raises(OutcomeUnknown, match="of job 'a'"):
+            await waiting
+        await proxy.accept()
+        recorder.release(what)
+        await wait_running(["a"] if what == "start" else [], recorder)
 
 
 # --- looking

@@ -446,3 +446,17 @@ async def test_run_that_awaits_what_others_cancelled_is_started_again(make_node:
         await node.dispatch("a")
         await wait_until(lambda: len(starts) == 2, what="it was started again")
         await node.stop_job("a")
+
+
+@on_one_server
+async def test_handler_that_ends_the_process_only_fails(
+    make_node: MakeNode, recorder: Recorder
+) -> None:
+    """`sys.exit()` in a handler is the outcome of its job, as it is that of a task."""
+    async with make_node() as node:
+        await node.add_worker(recorder)
+        recorder.fail("start", SystemExit(3), times=1)
+        with pytest.raises(JobStartFailed, match="SystemExit: 3"):
+            await node.dispatch("a")
+        await node.dispatch("a")
+        assert set(recorder.running) == {"a"}

@@ -156,6 +156,7 @@ async def test_tickers_outlive_the_longest_wait_for_one(make_node: MakeNode, raw
     """They vanish by themselves, long after the last one who might ask."""
     async with make_node() as node:
         seldom = 10 * 86_400
+        assert repr(node.ticker("clean-up", every=60.0)) == "<Ticker 'clean-up' every 60 s>"
         await node.ticker("seldom", every=seldom)._take("request")
         await take(node.ticker("often", every=0.05), 1)
         tickers = node._store.keys.tickers

@@ -57,7 +57,7 @@ async def see_through(step: Coroutine[Any, Any, T]) -> T:
     """Carry a step out to its end, although the task is cancelled meanwhile; the cancellation is raised behind it.
 
     A shield of anyio keeps off anyio's scopes only. What asyncio itself cancels goes through it: `asyncio.timeout`,
-    `asyncio.wait_for`, `asyncio.TaskGroup`, `Task.cancel`. Whoever cancels again has no patience: that reaches the step.
+    `asyncio.wait_for`, `asyncio.TaskGroup`, `Task.cancel`. A second cancellation reaches the step.
 
     The step runs in a task of its own, so it must not enter or leave what belongs to the task that waits.
 

@@ -7,6 +7,8 @@ is looked at, and says where it is (protocol 4.3).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import anyio
@@ -22,8 +24,10 @@ from pulsewire.errors import (
     JobNotStopped,
     JobStartFailed,
     NoWorkers,
+    OutcomeUnknown,
     PoolFull,
     PoolShutDown,
+    ServerUnavailable,
 )
 from pulsewire.pool.crew import Crew
 from pulsewire.pool.jobs import JobState
@@ -65,6 +69,15 @@ class _Waiter:
         return self.reply
 
 
+@contextmanager
+def _sent(what: str) -> Iterator[None]:
+    """What follows a change that was made: a server that is away by now does not undo it."""
+    try:
+        yield
+    except ServerUnavailable as error:
+        raise OutcomeUnknown(what, error.reason) from error
+
+
 class Dispatcher:
     """Dispatches for one node."""
 
@@ -98,7 +111,8 @@ class Dispatcher:
             began = SYSTEM_CLOCK.monotonic()
             await self._admit(key, payload, request, self._crew.node, timeout)
             left = timeout - (SYSTEM_CLOCK.monotonic() - began)
-            await self._wait_started(waiter, timeout, left)
+            with _sent(f"the dispatch of job {key!r}"):
+                await self._wait_started(waiter, timeout, left)
         finally:
             del self._waiters[request]
 
@@ -172,12 +186,13 @@ class Dispatcher:
                 if answer.was_repeated:  # gone, perhaps by the request whose reply was lost
                     return
                 raise JobNotFound(crew.name, key)
-            if answer.outcome == "ended" and answer.node:
-                await crew.tell_ended(Ended("ended", answer.text, answer.node))
             if answer.outcome == "elsewhere":
                 raise NoWorkers(crew.name, key)
-            if wait and answer.outcome == "stopping":
-                await self._wait_ended(waiter, timeout)
+            with _sent(f"the stop of job {key!r}"):
+                if answer.outcome == "ended" and answer.node:
+                    await crew.tell_ended(Ended("ended", answer.text, answer.node))
+                if wait and answer.outcome == "stopping":
+                    await self._wait_ended(waiter, timeout)
         finally:
             del self._waiters[request]
 

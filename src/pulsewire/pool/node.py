@@ -313,7 +313,8 @@ class Node:
             JobNotStarted: it is admitted and has not started in time; it stays, and starts later.
             PoolShutDown: the pool no longer takes jobs.
             InvalidName, PayloadTooLarge, TypeError: the call is wrong.
-            ServerUnavailable: no server in time. As `ConnectionLost` with `was_sent`, the job may have been admitted.
+            ServerUnavailable: no server in time; the job was not admitted.
+            OutcomeUnknown: no server in time; the job may have been admitted.
         """
         self._check_open()
         data = check_payload(payload, self.options.max_payload, self.pool)
@@ -331,6 +332,8 @@ class Node:
         Raises:
             JobNotFound: there is no such job.
             JobNotStopped: it has not ended in time; it is being stopped.
+            ServerUnavailable: no server in time; nobody was told.
+            OutcomeUnknown: no server in time; the job may be ending.
         """
         self._check_open()
         limit = self._limit(timeout, self.options.worker_shutdown_ttl)
@@ -342,6 +345,8 @@ class Node:
         Raises:
             JobNotFound: there is no such job.
             NoWorkers: the job has no owner, for `ack_grace` by default.
+            ServerUnavailable: no server in time; nobody was told.
+            OutcomeUnknown: no server in time; the handler may hear it.
         """
         self._check_open()
         data = check_payload(payload, self.options.max_payload, self.pool)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pulsewire._redis.link import Link, Unsettled
 from pulsewire._redis.pipeline import Argument
 from pulsewire._redis.scripts import Script, ms, text
+from pulsewire.errors import ConnectionLost, OutcomeUnknown, ServerUnavailable
 from pulsewire.pool.keys import PoolKeys
 from pulsewire.pool.wire import JOB_FIELDS, VERSION, JobInfo, decode_job
 
@@ -96,6 +97,22 @@ class PoolStore:
         reply: list[Any] = await self.link.run(script, keys, args, repeatable=True)
         return reply
 
+    async def _change(
+        self, what: str, script: Script, keys: Sequence[str], *args: Argument
+    ) -> list[Any]:
+        """As `_run`, for somebody who must know whether it was done.
+
+        Raises:
+            OutcomeUnknown: it was sent, and no server could be asked any more what had become of it.
+            ServerUnavailable: it was not carried out.
+        """
+        try:
+            return await self._run(script, keys, *args)
+        except ConnectionLost as error:
+            if error.was_sent:
+                raise OutcomeUnknown(what, error.reason) from error
+            raise
+
     # --- nodes and workers
 
     async def join(self, routing: str, *, again: bool = False) -> tuple[str, str, str]:
@@ -163,7 +180,8 @@ class PoolStore:
             keys.epoch,
             keys.shutdown,
         ]
-        outcome, number, said = await self._run(
+        outcome, number, said = await self._change(
+            f"the dispatch of job {key!r}",
             DISPATCH,
             names,
             key,
@@ -260,8 +278,11 @@ class PoolStore:
         args, was_repeated = (key, worker, request, node), False
         try:
             reply = await self.link.run(STOP, names, args)
-        except Unsettled:
-            reply, was_repeated = await self._run(STOP, names, *args), True
+        except Unsettled as first:
+            try:
+                reply, was_repeated = await self._run(STOP, names, *args), True
+            except ServerUnavailable:
+                raise OutcomeUnknown(f"the stop of job {key!r}", first.reason) from first
         outcome, said, where = map(text, reply)
         return Stopped(outcome, said, where, was_repeated)
 
@@ -269,7 +290,8 @@ class PoolStore:
         """Notify the owner: `sent`, `missing`, `waiting`, or `elsewhere` with the owner."""
         keys = self.keys
         names = [keys.job(key), keys.inbox(worker)]
-        outcome, said = await self._run(NOTIFY, names, key, worker, payload)
+        what = f"the notification of job {key!r}"
+        outcome, said = await self._change(what, NOTIFY, names, key, worker, payload)
         return Answer(text(outcome), 0, text(said))
 
     async def progress(self, key: str, worker: str, epoch: int, said: str | None) -> str:

@@ -54,6 +54,9 @@ class Ticker:
         self._first = first
         self._is_made = False
 
+    def __repr__(self) -> str:
+        return f"<Ticker {self.name!r} every {self.every:g} s>"
+
     def __aiter__(self) -> Self:
         return self
 

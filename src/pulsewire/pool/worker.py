@@ -551,8 +551,9 @@ class Worker:
 
 
 def _words(error: BaseException) -> str:
-    """What an exception says, for people."""
-    return str(error) or type(error).__name__
+    """What an exception says, for people; of what is no `Exception`, such as `SystemExit`, also what it is."""
+    kind, said = type(error).__name__, str(error)
+    return said if said and isinstance(error, Exception) else f"{kind}: {said}" if said else kind
 
 
 def _restart_pause(starts: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import threading
@@ -18,6 +19,7 @@ import pulsewire
 from pulsewire import Closed, InvalidName, InvalidOption, ServerUnavailable
 from pulsewire.tasks import NewTask, Task
 from pulsewire.tasks.serving import server as server_module
+from pulsewire.tasks.serving.server import TaskServer
 from pulsewire.testing import SingleServer, wait_until
 from tests.facts import PATIENCE, Raw, on_one_server
 from tests.tasks.facts import Gate, MakeServer, Recorder
@@ -352,6 +354,96 @@ async def test_cancelled_block_ends_the_server_in_order(
     assert scope.cancelled_caught
     assert await queue.state("a") == "pending"
     assert await raw("", "EXISTS", keys.servers, keys.workers) == 0
+
+
+class Leaving:
+    """A block around a server that has a task in work, in an asyncio task of its own: to be cancelled while it ends."""
+
+    def __init__(self, server: TaskServer) -> None:
+        self.server = server
+        self.limit = asyncio.timeout(None)
+        self.may_leave = asyncio.Event()
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with self.limit:
+            async with self.server:
+                await self.may_leave.wait()
+
+    async def begin(self) -> None:
+        """Return when the server is being left."""
+        self.may_leave.set()
+        await wait_until(lambda: self.server.is_stopped, what="it is being left")
+
+    async def time_out(self) -> None:
+        """Return when its time is over, and it has been cancelled."""
+        self.limit.reschedule(asyncio.get_running_loop().time())
+        await wait_until(lambda: bool(self.task.cancelling()), what="it was cancelled")
+
+
+@on_one_server
+async def test_server_whose_time_is_over_while_it_ends_goes_on_ending(
+    hub: pulsewire.Hub, make_server: MakeServer, recorder: Recorder, queue: Queue
+) -> None:
+    """`asyncio.timeout` cancels what anyio shields: no handler goes on as nobody's, and no outcome is lost."""
+    recorder.hold()
+    await hub.tasks.enqueue("t", task_id="a")
+    leaving = Leaving(make_server(shutdown_timeout=PATIENCE))
+    await recorder.wait_runs(1)
+    await leaving.begin()
+    await leaving.time_out()
+    assert recorder.running["a"] == 1
+    recorder.release()
+    with pytest.raises(TimeoutError):
+        await leaving.task
+    assert recorder.ended == {"a": ["returned"]}
+    assert leaving.server.running == 0
+    assert await queue.state("a") == ""
+
+
+@on_one_server
+async def test_server_that_is_cancelled_twice_while_it_ends_waits_for_no_handler(
+    hub: pulsewire.Hub, make_server: MakeServer, recorder: Recorder, queue: Queue
+) -> None:
+    """Its tasks go back at once, their handlers are cancelled."""
+    recorder.hold()
+    await hub.tasks.enqueue("t", task_id="a")
+    leaving = Leaving(make_server(shutdown_timeout=1000.0))
+    await recorder.wait_runs(1)
+    await leaving.begin()
+    await leaving.time_out()
+    leaving.task.cancel()
+    with anyio.fail_after(PATIENCE), pytest.raises(asyncio.CancelledError):
+        await leaving.task
+    assert recorder.ended == {"a": ["cancelled"]}
+    assert await queue.state("a") == "pending"
+    assert misplaced(await queue.content()) == []
+
+
+@on_one_server
+async def test_server_that_is_cancelled_while_it_ends_leaves_nothing(
+    hub: pulsewire.Hub, make_server: MakeServer, recorder: Recorder, queue: Queue, raw: Raw
+) -> None:
+    """Whenever that is: what its handler was at goes back, it signs off, and no task of it goes on."""
+    recorder.hold()
+    tasks: set[int] = set()
+    for turns in range(0, 60, 3):
+        leaving = Leaving(make_server(shutdown_timeout=0.0))
+        await hub.tasks.enqueue("t", task_id=f"{turns}")
+        await recorder.wait_runs(1, f"{turns}")
+        leaving.may_leave.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leaving.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await leaving.task
+        assert recorder.ended[f"{turns}"] == ["cancelled"]
+        assert await queue.state(f"{turns}") == "pending"
+        await queue.send("DEL", queue.keys.pending, queue.keys.task(f"{turns}"))
+        tasks.add(len(asyncio.all_tasks()))
+    assert len(tasks) == 1
+    assert await raw("", "EXISTS", hub.tasks.keys.servers, hub.tasks.keys.workers) == 0
+    assert "pulsewire-leases" not in {thread.name for thread in threading.enumerate()}
 
 
 @on_one_server

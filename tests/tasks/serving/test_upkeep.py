@@ -389,7 +389,6 @@ async def test_second_suspect_waits_for_its_turn(
         await queue.wait_state("b", "retry")
         assert (await queue.content())["t:b"]["pulsewire:lost"] == b"2"
         assert "failed" not in await queue.content()
-        await queue.send("ZADD", queue.keys.retry, LONG_AGO, "b")
         recorder.release(task="a")
         await queue.wait_empty()
     assert recorder.ids == ["a", "b"]
@@ -423,9 +422,8 @@ async def test_suspect_that_could_not_be_put_off_is_put_off_later(
         await queue.pending("a", "b", lost=2)
         await recorder.wait_runs(1, "a")
         await wait_until(lambda: "b" not in place.held, what="b is put off")
-        assert await queue.state("b") == "retry"
+        assert await queue.state("b") in ("retry", "pending")
         assert (await queue.content())["t:b"]["pulsewire:lost"] == b"2"
-        await queue.send("ZADD", queue.keys.retry, LONG_AGO, "b")
         recorder.release(task="a")
         await queue.wait_empty()
     assert recorder.ids == ["a", "b"]

@@ -22,7 +22,7 @@ import anyio
 
 from pulsewire._core.hooks import Hooks
 from pulsewire._core.loops import PASSING, do_at_once_and_every, do_every, keep_doing
-from pulsewire._core.tasks import is_outcome
+from pulsewire._core.tasks import is_outcome, see_through
 from pulsewire._core.vitals import EndingSign, PlacesSign, Sign, resting
 from pulsewire._redis.leases import LeaseThread
 from pulsewire._redis.link import Link
@@ -261,10 +261,12 @@ class TaskServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        """End: no new tasks, running ones have `shutdown_timeout`, then their tasks go back to their queues."""
+        """End: no new tasks, running ones have `shutdown_timeout`, then their tasks go back to their queues.
+
+        Also when the caller is cancelled meanwhile; cancelled twice, it waits for no handler any more.
+        """
         try:
-            with anyio.CancelScope(shield=True):
-                await self._shut_down()
+            await see_through(self._shut_down())
         finally:
             self._state = "closed"
             self._unwatch()
@@ -275,24 +277,37 @@ class TaskServer:
                 self._supply.close()
                 self._attempts.close()
                 self._unguard()
-                await self._leases.stop()
-                await self._hide()
+                await see_through(self._sign_off())
         return False
 
     async def _shut_down(self) -> None:
         self.stop()
         self._presence.status = "closed"
         self._presence.show_now()
-        with anyio.move_on_after(self.options.shutdown_timeout):
-            await self._attempts.wait_idle()
-        with anyio.move_on_after(GOODBYE), contextlib.suppress(*PASSING):
-            await self._supply.wait_idle()
+        try:
+            with anyio.move_on_after(self.options.shutdown_timeout):
+                await self._attempts.wait_idle()
+            with anyio.move_on_after(GOODBYE), contextlib.suppress(*PASSING):
+                await self._supply.wait_idle()
+        finally:
+            await self._hand_back()
+
+    async def _hand_back(self) -> None:
+        """Give back what still runs, and write the last outcomes: handlers must not go on as nobody's."""
         self._attempts.cancel_all()
-        with anyio.move_on_after(GOODBYE):
-            await self._attempts.wait_idle()
-        self._attempts.abandon_all()
-        with anyio.move_on_after(GOODBYE):
-            await self._settler.wait_idle()
+        try:
+            with anyio.move_on_after(GOODBYE):
+                await self._attempts.wait_idle()
+        finally:
+            self._attempts.abandon_all()
+            with anyio.move_on_after(GOODBYE):
+                await self._settler.wait_idle()
+
+    async def _sign_off(self) -> None:
+        try:
+            await self._leases.stop()
+        finally:
+            await self._hide()
 
     async def _hide(self) -> None:
         with anyio.move_on_after(GOODBYE, shield=True):

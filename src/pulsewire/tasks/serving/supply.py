@@ -23,8 +23,9 @@ from pulsewire.tasks.serving.place import Attempt, QueuePlace
 from pulsewire.tasks.store import AT_ONCE, PAGE, Leaving, Taken
 from pulsewire.tasks.wire import decode_message
 
-DEFERRED_FOR = (1.0, 3.0)
-"""Seconds, at random, for which tasks wait that are to run alone while another one does."""
+DEFERRED_FOR = (0.2, 1.0)
+"""Seconds, at random, for which tasks wait that are to run alone while another one does; rounded up to a whole second
+of the server's clock, as all that waits in `retry`."""
 LOOK_AGAIN = 1.0
 """Seconds between two looks at a queue that is paused."""
 

@@ -175,13 +175,15 @@ def test_typed_codec_refuses_a_value_that_json_cannot_hold() -> None:
 
 @pytest.mark.parametrize("codec", ["json", None, object()])
 def test_what_is_no_codec_is_refused_before_it_is_used(codec: object) -> None:
-    with pytest.raises(InvalidOption, match="use BYTES, TEXT, JSON"):
+    with pytest.raises(InvalidOption, match="use BYTES, TEXT, JSON") as caught:
         check_codec(codec)
+    assert (caught.value.option, caught.value.value) == ("codec", codec)
 
 
 def test_type_in_place_of_its_codec_is_refused_with_what_is_meant() -> None:
-    with pytest.raises(InvalidOption, match=r"use typed\(Order\)"):
+    with pytest.raises(InvalidOption, match=r"use typed\(Order\)") as caught:
         check_codec(Order)
+    assert caught.value.option == "codec"
     assert check_codec(BYTES) is BYTES
 
 

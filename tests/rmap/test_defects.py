@@ -599,7 +599,11 @@ async def test_r8_write_that_begins_while_the_map_signs_off_happens_once(
     await fault.wait_hit()
     await signed_off
     barrier = asyncio.create_task(m.set("barrier", "x"))
-    await wait_until(lambda: make_map().fetch("barrier"), what="all was carried out")
+
+    async def is_over() -> bool:
+        return await make_map().fetch("barrier") is not None
+
+    await wait_until(is_over, what="all was carried out")
     proxy.cut()
     assert await appended == ["x", "y"]
     await barrier

@@ -231,7 +231,7 @@ NEEDED_BY_SOME: list[tuple[str, ...]] = [
     ("&*", "-hmget"),
     ("&*", "-hincrby"),
     ("&*", "-hdel"),
-    ("&*", "-del"),
+    ("&*", "-unlink"),
 ]
 
 

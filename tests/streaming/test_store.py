@@ -601,6 +601,20 @@ async def test_release_of_a_claimed_event_takes_back_one_delivery(
     assert (await server.pending("g"))[ids[0]][2] == 1
 
 
+async def test_release_that_is_sent_again_takes_back_one_delivery(
+    store: StreamStore, server: Server
+) -> None:
+    """Its reply was lost. Each further one would allow a poisonous event one more attempt."""
+    ids = await server.fill(1)
+    await server.group("g")
+    await server.read("g", "dead", 1)
+    await server.age("g", 10_000, *ids)
+    await store.claim("g", "me", min_idle=5.0, count=1, noted="")
+    for _ in range(3):
+        await store.release("g", "me", ids, idle=20.0)
+    assert (await server.pending("g"))[ids[0]][2] == 1
+
+
 async def test_release_leaves_alone_what_is_not_ours(store: StreamStore, server: Server) -> None:
     ids = await server.fill(3)
     await server.group("g")

@@ -494,7 +494,7 @@ async def test_task_that_is_under_way_while_its_queue_is_removed_is_enqueued_onc
     coming = asyncio.create_task(weathered.tasks.enqueue("t", task_id="a"))
 
     async def is_done() -> bool:
-        return (await queue.content())["pending"] == ["a", "first"]
+        return bool((await queue.content())["pending"] == ["a", "first"])
 
     await wait_until(is_done, what="it was carried out")
     enqueuer.forget("default")

@@ -135,8 +135,8 @@ class StreamStore:
 
     async def destroy(self) -> bool:
         """Delete the stream and what belongs to it."""
-        await self.link.call(self.main, "DEL", self.keys.positions, repeatable=True)
-        return bool(await self.link.call(self.main, "DEL", self.main, repeatable=True))
+        await self.link.call(self.main, "UNLINK", self.keys.positions, repeatable=True)
+        return bool(await self.link.call(self.main, "UNLINK", self.main, repeatable=True))
 
     # --- looking
 

@@ -70,11 +70,11 @@ local function commit_del(key, revision, reply)
 end
 local function commit_clear(kind, revision, reply)
   local rev, expires = text(revision), life(true)
-  local otherwise = forbidden("DEL") or announce({ kind .. ":" .. rev }, reply)
+  local otherwise = forbidden("UNLINK") or announce({ kind .. ":" .. rev }, reply)
   if otherwise then
     return otherwise
   end
-  redis.call("DEL", content)
+  redis.call("UNLINK", content) -- freeing a large hash takes longer than everybody else can wait
   redis.call("HSET", content, "=rev", rev, "=kind", kind)
   if expires then
     redis.call("PEXPIRE", content, expires)

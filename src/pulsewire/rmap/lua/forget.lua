@@ -10,5 +10,5 @@ local listeners = redis.call("PUBSUB", ARGV[2], ARGV[1])[2]
 if listeners > 0 then
   return { "kept", listeners }
 end
-redis.call("DEL", content)
+redis.call("UNLINK", content)
 return { "forgotten", 0 }

@@ -69,7 +69,7 @@ coverage: python ## which branches of the four blocks no test has taken; fails b
 	  .venv-coverage/bin/python -m coverage combine --quiet && \
 	  .venv-coverage/bin/python -m coverage report && \
 	  .venv-coverage/bin/python -m coverage json --quiet && \
-	  .venv-coverage/bin/python tools/branch_coverage.py .cache/coverage.json && exit $$failed
+	  .venv-coverage/bin/python tools/branch_coverage.py .cache/branches.json && exit $$failed
 
 mutants: python ## small faults put into the pure rooms: how many do the tests notice
 	@$(PYTHON) tools/environment.py test

@@ -16,6 +16,7 @@ import asyncio
 import fnmatch
 import os
 import secrets
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -55,6 +56,9 @@ Connection = tuple[int, int]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker that the look for keys understands."""
+    # what a shell has started in the background ignores SIGINT, and so would the programs that tests end with it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         "leaves_keys(*patterns): the test may leave keys without a TTL: those whose names, without the "

@@ -428,7 +428,11 @@ FAILOVERS = [pytest.param(1, id="once"), pytest.param(TRIES, id="many", marks=LO
 
 
 @pytest.mark.parametrize("tries", FAILOVERS)
-@pytest.mark.parametrize("how", ["killed", "ordered"])
+@pytest.mark.parametrize(
+    "how",
+    # pool/test_failovers.py has its short form
+    ["killed", pytest.param("ordered", marks=pytest.mark.slow)],
+)
 async def test_sentinel_failover(
     sentinel_group: SentinelGroup, namespace: str, tmp_path: Path, how: str, tries: int
 ) -> None:
